@@ -1,0 +1,129 @@
+"""What can go wrong, as one tree.
+
+::
+
+    BrokerError
+    ├── InvalidChannel            you: the name of a channel is not one            (also a ValueError)
+    ├── MessageTooLarge           you: a payload over the limit                    (also a ValueError)
+    ├── LimitReached              not now: a limit of the broker is used up
+    ├── BrokerDraining            not now, nor later: the broker is on its way out
+    ├── PublishStalled            they: the channel took nothing for too long
+    ├── SubscriptionEvicted       you: a subscription that did not keep up         (also a trio.BrokenResourceError)
+    └── ProtocolViolation         they: the peer sent what the protocol forbids
+
+Facts are in fields, so that a program can decide on them; the text is for people. Broken and closed transports are
+Trio's own errors: ``trio.BrokenResourceError``, ``trio.ClosedResourceError``, ``trio.EndOfChannel``.
+"""
+
+from __future__ import annotations
+
+import trio
+
+__all__ = [
+    "BrokerDraining",
+    "BrokerError",
+    "InvalidChannel",
+    "LimitReached",
+    "MessageTooLarge",
+    "ProtocolViolation",
+    "PublishStalled",
+    "SubscriptionEvicted",
+]
+
+
+class BrokerError(Exception):
+    """The root of everything this package raises of its own."""
+
+
+class InvalidChannel(BrokerError, ValueError):
+    """The name of a channel is not one.
+
+    Attributes:
+        name: the name that was given.
+        reason: what is wrong with it, and what is allowed.
+    """
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(f"channel {shorten(name)}: {reason}")
+        self.name = name
+        self.reason = reason
+
+
+class MessageTooLarge(BrokerError, ValueError):
+    """A payload is larger than a frame may be.
+
+    Attributes:
+        size_bytes: how large it is.
+        allowed_bytes: how large it may be.
+    """
+
+    def __init__(self, size_bytes: int, allowed_bytes: int) -> None:
+        super().__init__(f"a payload of {size_bytes:,} bytes; at most {allowed_bytes:,} are allowed")
+        self.size_bytes = size_bytes
+        self.allowed_bytes = allowed_bytes
+
+
+class LimitReached(BrokerError):
+    """A limit of the broker is used up; nothing was changed.
+
+    Attributes:
+        limit: the field's name in `Limits`.
+        allowed: its value.
+    """
+
+    def __init__(self, limit: str, allowed: float) -> None:
+        super().__init__(f"the broker is at its limit {limit} ({allowed:,})")
+        self.limit = limit
+        self.allowed = allowed
+
+
+class BrokerDraining(BrokerError):
+    """The broker is ending: the message was not accepted and has reached nobody."""
+
+    def __init__(self) -> None:
+        super().__init__("the broker is draining: nothing new is accepted")
+
+
+class PublishStalled(BrokerError):
+    """A message waited for its channel and the channel took nothing in all that time. It has reached nobody.
+
+    Attributes:
+        channel: the channel's name.
+        waited_seconds: how long nothing moved.
+    """
+
+    def __init__(self, channel: str, waited_seconds: float) -> None:
+        super().__init__(f"{shorten(channel)} took no message for {waited_seconds:g} s")
+        self.channel = channel
+        self.waited_seconds = waited_seconds
+
+
+class SubscriptionEvicted(BrokerError, trio.BrokenResourceError):
+    """The broker ended this subscription because its owner did not keep up.
+
+    Attributes:
+        channel: the channel's name.
+        reason: which rule it broke.
+    """
+
+    def __init__(self, channel: str, reason: str) -> None:
+        super().__init__(f"evicted from {shorten(channel)}: {reason}")
+        self.channel = channel
+        self.reason = reason
+
+
+class ProtocolViolation(BrokerError):
+    """The peer sent what the protocol forbids; the conversation is over.
+
+    Attributes:
+        reason: what was wrong and what is allowed.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+def shorten(text: str, limit: int = 80) -> str:
+    """A name that came from outside, quoted and cut so that it cannot forge or flood a line of a log."""
+    return repr(text if len(text) <= limit else text[: limit - 1] + "…")

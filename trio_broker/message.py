@@ -1,0 +1,167 @@
+"""The values that flow: `Message`, `Batch`, `Delivery`, and the `Codec` that lets the floors above share them.
+
+The unit that flows is a **batch**: all messages of one read for one channel. It is parsed once, travels as one object
+through the memory channels, is encoded once for all subscribers and leaves in one write. It keeps its parts in the
+encoding they arrived in; only their codec knows what a part looks like. So a message becomes a Python object of its
+own (`Message`) only where a person's code looks at it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, Final, Protocol, TypeAlias, final
+
+from trio_broker.errors import InvalidChannel
+from trio_broker.limits import BATCH_COST, MESSAGE_COST
+
+__all__ = ["PLAIN", "Batch", "Codec", "Delivery", "Message", "is_queue", "plain_batch", "validate_channel"]
+
+Part: TypeAlias = Any
+"""One message as it arrived; opaque to all but the batch's codec."""
+
+_NO_HEADERS: Final[Mapping[str, str]] = MappingProxyType({})
+
+NULL_CHANNEL: Final = "/null"
+"""A name nobody can be sent to. A framed peer that only sends subscribes to it."""
+
+
+@final
+@dataclasses.dataclass(frozen=True, slots=True)
+class Message:
+    """One message, as a person's code sees it.
+
+    Attributes:
+        channel: the name it was published under.
+        body: its payload, exactly as it was sent.
+        headers: what was published with it; the framed protocol carries none.
+        dropped_before: how many messages this subscription lost to its overflow policy right before this one.
+    """
+
+    channel: str
+    body: bytes
+    headers: Mapping[str, str] = dataclasses.field(default_factory=lambda: _NO_HEADERS)
+    dropped_before: int = 0
+
+
+class Codec(Protocol):
+    """How the parts of a batch are to be read. A codec is a constant: one object for each encoding."""
+
+    def decode(self, channel: str, part: Part) -> Message:
+        """The message that a part stands for."""
+        ...
+
+    def measure(self, parts: Sequence[Part]) -> int:
+        """The bytes that these parts hold."""
+        ...
+
+
+@final
+class Batch:
+    """Messages for one channel that arrived together, in the encoding they arrived in.
+
+    Immutable, but for the encodings that subscribers share (`share`).
+    """
+
+    __slots__ = ("bytes", "channel", "codec", "cost", "encodings", "parts")
+
+    def __init__(self, channel: str, parts: Sequence[Part], codec: Codec, size_bytes: int | None = None) -> None:
+        self.channel = channel
+        self.parts = parts
+        self.codec = codec
+        self.bytes = codec.measure(parts) if size_bytes is None else size_bytes
+        self.cost = self.bytes + MESSAGE_COST * len(parts) + BATCH_COST
+        self.encodings: dict[Codec, bytes] | None = None
+
+    def __len__(self) -> int:
+        return len(self.parts)
+
+    def __getitem__(self, which: slice) -> Batch:
+        return Batch(self.channel, self.parts[which], self.codec)
+
+    def __repr__(self) -> str:
+        return f"<Batch of {len(self)} for {self.channel!r}, {self.bytes} bytes>"
+
+    def __iter__(self) -> Iterator[Message]:
+        """The messages, decoded."""
+        decode, channel = self.codec.decode, self.channel
+        return (decode(channel, part) for part in self.parts)
+
+    def part_cost(self, index: int) -> int:
+        """What the message at this index costs while it waits, without its share of the batch's own overhead."""
+        return self.codec.measure(self.parts[index : index + 1]) + MESSAGE_COST
+
+    def share(self) -> None:
+        """This batch goes to several subscriptions: its encoding is kept for all of them, and counted from now on.
+
+        Call it before the batch is put anywhere; the cost must not change while it waits.
+        """
+        if self.encodings is None:
+            self.encodings = {}
+            self.cost += self.bytes
+
+
+@final
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class Delivery:
+    """A batch, or a share of one, on its way to one subscription (or, from a topic, to all of them).
+
+    Attributes:
+        batch: the messages.
+        positions: in a queue, the place of each in the order of acceptance; in a topic, nothing.
+        attempts: how often these messages were taken for a write before.
+        dropped_before: how many messages the subscription lost right before these.
+    """
+
+    batch: Batch
+    positions: Sequence[int] = ()
+    attempts: int = 0
+    dropped_before: int = 0
+
+    def __len__(self) -> int:
+        return len(self.batch.parts)
+
+    def __getitem__(self, which: slice) -> Delivery:
+        return Delivery(self.batch[which], self.positions[which], self.attempts)
+
+
+@final
+class _PlainCodec:
+    """The codec of messages that were published in process: the part is the message."""
+
+    __slots__ = ()
+
+    def decode(self, channel: str, part: Part) -> Message:
+        message: Message = part
+        return message
+
+    def measure(self, parts: Sequence[Part]) -> int:
+        return sum(
+            len(part.body) + sum(len(name) + len(value) for name, value in part.headers.items()) for part in parts
+        )
+
+
+PLAIN: Final = _PlainCodec()
+
+
+def plain_batch(message: Message) -> Batch:
+    """A batch of one message that was published in process."""
+    return Batch(message.channel, (message,), PLAIN)
+
+
+def is_queue(channel: str) -> bool:
+    """Whether this is a queue: its name starts with ``/queue``. All others are topics (docs/framed.md, F-20)."""
+    return channel.startswith("/queue")
+
+
+def validate_channel(channel: str, channel_bytes_max: int) -> None:
+    """Raise `InvalidChannel` unless this can be a channel's name: 1 to ``channel_bytes_max`` bytes of UTF-8."""
+    if not channel:
+        raise InvalidChannel(channel, f"the name is empty; 1 to {channel_bytes_max} bytes are allowed")
+    try:
+        size_bytes = len(channel.encode())
+    except UnicodeEncodeError:
+        raise InvalidChannel(channel, "the name cannot be written in UTF-8") from None
+    if size_bytes > channel_bytes_max:
+        raise InvalidChannel(channel, f"the name has {size_bytes} bytes; 1 to {channel_bytes_max} are allowed")
