@@ -1,0 +1,26 @@
+"""Who gets what. Memory channels yes; sockets, bytes and protocols no.
+
+- `broker`: the register and the verbs. `local`: a subscription for a program's own tasks.
+- `topic`, `queue`: choosing the receivers. `channel`: what both have in common. `line`: the publishers' line.
+- `subscription`, `mailbox`, `outbox`: the way from a channel to an owner. `backlog`: what waits for a taker.
+- `memory`: the account of everything. `statistics`: what can be counted.
+"""
+
+from trio_broker.core.broker import Broker, open_broker
+from trio_broker.core.channel import stall_reason
+from trio_broker.core.local import LocalSubscription
+from trio_broker.core.outbox import Outbox
+from trio_broker.core.statistics import BrokerStatistics, ChannelStatistics, SubscriptionStatistics
+from trio_broker.core.subscription import Subscription
+
+__all__ = [
+    "Broker",
+    "BrokerStatistics",
+    "ChannelStatistics",
+    "LocalSubscription",
+    "Outbox",
+    "Subscription",
+    "SubscriptionStatistics",
+    "open_broker",
+    "stall_reason",
+]

@@ -1,0 +1,255 @@
+"""The register: which channels exist, and the verbs that everybody uses.
+
+A broker has no task and no socket of its own. It is a synchronous structure around which publishers and receivers
+wait, so it needs no nursery, and an exception in the body of `open_broker` leaves it as it is.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import final
+
+import trio
+
+from trio_broker.core.channel import Channel
+from trio_broker.core.local import LocalSubscription
+from trio_broker.core.memory import Memory
+from trio_broker.core.outbox import Outbox
+from trio_broker.core.queue import Queue
+from trio_broker.core.statistics import BrokerStatistics, Counters
+from trio_broker.core.subscription import Subscription
+from trio_broker.core.topic import Topic
+from trio_broker.errors import BrokerDraining, InvalidChannel, LimitReached, MessageTooLarge
+from trio_broker.limits import Limits, Overflow
+from trio_broker.message import NULL_CHANNEL, Batch, Message, is_queue, plain_batch, validate_channel
+
+__all__ = ["Broker", "open_broker"]
+
+
+@final
+class Broker:
+    """Channels and the verbs on them. Made by `open_broker`; one broker may have any number of servers.
+
+    The verbs for programs are `publish`, `publish_nowait`, `subscribe` and `statistics`. A server uses `attach`,
+    `offer` and `publish_batch`, which speak of outboxes and batches.
+    """
+
+    __slots__ = ("_channels", "_draining", "counters", "limits", "memory")
+
+    def __init__(self, limits: Limits) -> None:
+        self.limits = limits
+        self.counters = Counters()
+        self.memory = Memory(limits.memory_bytes_max)
+        self._channels: dict[str, Channel] = {}  # by name; a channel is here while anything is in it
+        self._draining = False
+
+    # -- for programs ------------------------------------------------------------------------------------------------
+
+    async def publish(self, channel: str, body: bytes, *, headers: Mapping[str, str] | None = None) -> None:
+        """Publish a message: to all subscriptions of a topic, or to one subscription of a queue.
+
+        Waits in the channel's line, first come, first served, until there is room: in the mailbox of every
+        subscription of a topic (as its overflow policy says), or in the backlog of a queue.
+
+        Args:
+            channel: the name, 1 to ``channel_bytes_max`` bytes. One that starts with ``/queue`` is a queue, every
+                other a topic.
+            body: the payload, at most ``frame_bytes_max`` bytes.
+            headers: what goes with it to subscribers whose protocol has headers.
+
+        Raises:
+            InvalidChannel: the name is not one.
+            MessageTooLarge: the payload is over the limit.
+            LimitReached: a queue would have to be made, and ``channels_max`` exist.
+            BrokerDraining: the broker ended before there was room; the message has reached nobody.
+
+        Cancellation: atomic. If this raises anything, `trio.Cancelled` included, the message has reached nobody; it
+        may be published again. No deadline but the caller's bounds the wait; a subscriber that does not move at all
+        is evicted after ``stall_seconds_max``. Always a checkpoint.
+        """
+        batch = self._batch_of(channel, body, headers)
+        await trio.lowlevel.checkpoint_if_cancelled()
+        if self.offer(batch):
+            await trio.lowlevel.cancel_shielded_checkpoint()
+        else:
+            await self.publish_batch(batch)
+
+    def publish_nowait(self, channel: str, body: bytes, *, headers: Mapping[str, str] | None = None) -> None:
+        """Publish a message if that is possible without waiting.
+
+        Args and errors as for `publish`, and:
+
+        Raises:
+            trio.WouldBlock: there is no room, or somebody stands in the channel's line. Nothing happened.
+
+        Cancellation: never; this is synchronous.
+        """
+        if not self.offer(self._batch_of(channel, body, headers)):
+            raise trio.WouldBlock
+
+    @asynccontextmanager
+    async def subscribe(
+        self, channel: str, *, overflow: Overflow | str | None = None
+    ) -> AsyncIterator[LocalSubscription]:
+        """Subscribe to a channel for the length of a block.
+
+        ::
+
+            async with broker.subscribe("/topic/news") as news:
+                async for message in news:
+                    ...
+
+        Args:
+            channel: the name, as for `publish`. Nobody can subscribe to ``/null``.
+            overflow: what happens when this subscription's mailbox is full (see `Overflow`); for topics only. The
+                default is the broker's ``limits.overflow``.
+
+        Raises:
+            InvalidChannel: the name is not one.
+            ValueError: ``overflow`` is no policy, or one was given for a queue.
+            LimitReached: ``channels_max`` channels exist.
+            BrokerDraining: the broker has ended.
+
+        Cancellation: entering is atomic (if it raises, there is no subscription). Leaving is cleanup, done whatever
+        is raised, without a checkpoint: the subscription is gone, and what a queue's subscription had not received
+        is back in its queue, in order.
+        """
+        await trio.lowlevel.checkpoint()
+        outbox = Outbox()
+        subscription = LocalSubscription(self.attach(channel, outbox, overflow=overflow))
+        try:
+            yield subscription
+        finally:
+            subscription.close()
+
+    def statistics(self) -> BrokerStatistics:
+        """The whole broker at this moment, as a frozen value."""
+        channels = {name: channel.statistics() for name, channel in self._channels.items()}
+        counters = self.counters
+        return BrokerStatistics(
+            channels=channels,
+            subscriptions=sum(channel.subscriptions for channel in channels.values()),
+            memory_cost=self.memory.cost,
+            published=counters.published,
+            delivered=counters.delivered,
+            dropped=counters.dropped,
+            unrouted=counters.unrouted,
+            discarded=counters.discarded,
+            poisoned=counters.poisoned,
+            evicted=counters.evicted,
+        )
+
+    # -- for servers -------------------------------------------------------------------------------------------------
+
+    def attach(
+        self,
+        channel: str,
+        outbox: Outbox,
+        *,
+        overflow: Overflow | str | None = None,
+        owner: trio.CancelScope | None = None,
+    ) -> Subscription:
+        """Put a subscription into a channel. Whoever attaches must see to it that `Subscription.leave` is called.
+
+        Args:
+            channel: the name.
+            outbox: where the owner will wait.
+            overflow: as for `subscribe`.
+            owner: the scope to cancel when the subscription is evicted.
+
+        Raises: as `subscribe`.
+        """
+        validate_channel(channel, self.limits.channel_bytes_max)
+        if channel == NULL_CHANNEL:
+            raise InvalidChannel(channel, "nobody can subscribe to this name")
+        if overflow is None:
+            policy = Overflow.BLOCK if is_queue(channel) else self.limits.overflow
+        elif is_queue(channel):
+            raise ValueError("a queue has no overflow policy: it skips the subscriptions that are full")
+        else:
+            policy = Overflow(overflow)
+        if self._draining:
+            raise BrokerDraining
+        place = self._channel(channel)
+        subscription = Subscription(place, outbox, policy, self.limits, owner)
+        place.add(subscription)
+        return subscription
+
+    def offer(self, batch: Batch) -> bool:
+        """Accept a batch if that is possible without waiting; False means that nothing happened.
+
+        Raises:
+            LimitReached: a queue would have to be made, and ``channels_max`` exist.
+            BrokerDraining: the broker has ended.
+        """
+        channel = self._channels.get(batch.channel)
+        if channel is None:
+            if self._draining:
+                raise BrokerDraining
+            if not is_queue(batch.channel):
+                # A topic without subscriptions need not exist to take a message.
+                self.counters.published += len(batch)
+                self.counters.unrouted += len(batch)
+                return True
+            channel = self._channel(batch.channel)
+        return channel.offer(batch)
+
+    async def publish_batch(self, batch: Batch, patience_seconds: float = math.inf) -> None:
+        """Accept a batch in its turn; see `Channel.publish`."""
+        await self._channel(batch.channel).publish(batch, patience_seconds)
+
+    def close(self) -> None:
+        """End: publishers that wait are sent away with `BrokerDraining`, subscriptions get what is in their mailboxes
+        and then the end, and what no subscription had taken from a queue is counted as discarded. Idempotent."""
+        self._draining = True
+        for channel in list(self._channels.values()):
+            channel.close()
+
+    def _batch_of(self, channel: str, body: bytes, headers: Mapping[str, str] | None) -> Batch:
+        validate_channel(channel, self.limits.channel_bytes_max)
+        if len(body) > self.limits.frame_bytes_max:
+            raise MessageTooLarge(len(body), self.limits.frame_bytes_max)
+        return plain_batch(Message(channel, body) if headers is None else Message(channel, body, headers))
+
+    def _channel(self, name: str) -> Channel:
+        """The channel of this name, made if it does not exist."""
+        channel = self._channels.get(name)
+        if channel is None:
+            if self._draining:
+                raise BrokerDraining
+            if len(self._channels) >= self.limits.channels_max:
+                raise LimitReached("channels_max", self.limits.channels_max)
+            kind = Queue if is_queue(name) else Topic
+            channel = self._channels[name] = kind(name, self.limits, self.memory, self.counters, self._forget)
+        return channel
+
+    def _forget(self, channel: Channel) -> None:
+        if self._channels.get(channel.name) is channel:
+            del self._channels[channel.name]
+
+
+@asynccontextmanager
+async def open_broker(limits: Limits | None = None) -> AsyncIterator[Broker]:
+    """A broker for the length of a block, in this process, without any socket.
+
+    ::
+
+        async with trio_broker.open_broker() as broker:
+            async with broker.subscribe("/topic/news") as news:
+                await broker.publish("/topic/news", b"hello")
+                message = await news.receive()
+
+    Args:
+        limits: see `Limits`; the defaults are for one server on a small machine.
+
+    Cancellation: leaving is cleanup, done whatever is raised, without a checkpoint: publishers that wait in other
+    tasks get `BrokerDraining`, subscriptions get what is in their mailboxes and then `trio.EndOfChannel`. An exception
+    of the body leaves as itself, not in a group.
+    """
+    broker = Broker(limits or Limits())
+    try:
+        yield broker
+    finally:
+        broker.close()

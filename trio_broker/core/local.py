@@ -1,0 +1,96 @@
+"""A subscription for a program's own tasks: a `trio.abc.ReceiveChannel` of messages."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, final
+
+import trio
+
+from trio_broker.errors import SubscriptionEvicted
+from trio_broker.message import Message
+
+if TYPE_CHECKING:
+    from trio_broker.core.statistics import SubscriptionStatistics
+    from trio_broker.core.subscription import Subscription
+
+__all__ = ["LocalSubscription"]
+
+
+@final
+class LocalSubscription(trio.abc.ReceiveChannel[Message]):
+    """What ``async with broker.subscribe(...)`` gives: receive messages, one at a time, in any number of tasks."""
+
+    __slots__ = ("_closed", "_subscription")
+
+    def __init__(self, subscription: Subscription) -> None:
+        self._subscription = subscription
+        self._closed = False
+
+    @property
+    def channel(self) -> str:
+        """The channel's name."""
+        return self._subscription.channel.name
+
+    async def receive(self) -> Message:
+        """Wait for the next message and take it.
+
+        Raises:
+            trio.EndOfChannel: the broker ended, and everything that was in the mailbox has been received.
+            trio.ClosedResourceError: this subscription was closed, by leaving its block or by `aclose`.
+            SubscriptionEvicted: the broker ended it, because messages waited and were not received fast enough, or
+                by the overflow policy `disconnect`. It is also a `trio.BrokenResourceError`.
+
+        Cancellation: atomic. If `trio.Cancelled` is raised no message was taken. Once this returns, the message is
+        the caller's: it does not go back to its queue. No deadline but the caller's. Always a checkpoint.
+        """
+        await trio.lowlevel.checkpoint_if_cancelled()
+        message = self._receive_nowait()
+        if message is not None:
+            await trio.lowlevel.cancel_shielded_checkpoint()
+            return message
+        while True:  # noqa: ASYNC913  the turn is a park
+            try:
+                await self._subscription.turn()
+            except trio.EndOfChannel:
+                message = self._receive_nowait()
+                if message is None:
+                    raise
+            else:
+                message = self._receive_nowait()
+            if message is not None:
+                return message
+
+    def receive_nowait(self) -> Message:
+        """Take the next message if one waits. Raises as `receive`, or `trio.WouldBlock`. Synchronous."""
+        message = self._receive_nowait()
+        if message is None:
+            raise trio.WouldBlock
+        return message
+
+    def statistics(self) -> SubscriptionStatistics:
+        """What waits and what was lost, at this moment."""
+        return self._subscription.statistics()
+
+    def close(self) -> None:
+        """Leave the channel; what was not received goes back to a queue. Synchronous and idempotent."""
+        self._closed = True
+        self._subscription.leave()
+        self._subscription.outbox.close()
+
+    async def aclose(self) -> None:
+        """`close`, then a checkpoint.
+
+        Cancellation: cleanup. The subscription is closed whatever is raised.
+        """
+        self.close()
+        await trio.lowlevel.checkpoint()
+
+    def _receive_nowait(self) -> Message | None:
+        self._raise_if_over()
+        return self._subscription.receive_nowait()
+
+    def _raise_if_over(self) -> None:
+        if self._subscription.evicted is not None:
+            raise SubscriptionEvicted(self.channel, self._subscription.evicted)
+        if self._closed:
+            raise trio.ClosedResourceError

@@ -1,0 +1,71 @@
+"""A connection's outbox: which of its mailboxes have something in them, and what must go out before them.
+
+The one place where a writer (or `receive`, in process) waits. It names each mailbox at most once, so its memory
+channel never holds more than the connection has subscriptions, and a busy subscription, named again at the end of the
+line after each turn, cannot starve another.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, final
+
+import trio
+
+if TYPE_CHECKING:
+    from trio_broker.core.subscription import Subscription
+
+__all__ = ["Outbox"]
+
+
+@final
+class Outbox:
+    """Whose turn is it?
+
+    A name in the channel is a subscription with something in its mailbox, or None for the control messages.
+    """
+
+    __slots__ = ("_control", "_receive", "_send", "closed")
+
+    def __init__(self) -> None:
+        self._send, self._receive = trio.open_memory_channel["Subscription | None"](math.inf)
+        self._control: list[bytes] = []  # encoded replies and farewells: they overtake all deliveries
+        self.closed = False  # nothing is announced any more; what was announced is still to be served
+
+    def announce(self, subscription: Subscription) -> None:
+        """This subscription has something in its mailbox. To be called once, until its turn has come."""
+        if not self.closed:
+            self._send.send_nowait(subscription)
+
+    def put_control(self, data: bytes) -> None:
+        """Bytes that go out before any delivery that was not yet begun."""
+        if not self.closed:
+            self._control.append(data)
+            self._send.send_nowait(None)
+
+    def take_control(self) -> bytes:
+        """All waiting control bytes; empty if there are none."""
+        if not self._control:
+            return b""
+        data = b"".join(self._control)
+        self._control.clear()
+        return data
+
+    async def turn(self) -> Subscription | None:
+        """Wait for the next turn: a subscription to serve, or None to serve control alone.
+
+        Raises:
+            trio.EndOfChannel: the outbox was closed and everything announced before has had its turn.
+
+        Cancellation: atomic. If `trio.Cancelled` is raised, no turn was taken.
+        """
+        return await self._receive.receive()
+
+    def turn_nowait(self) -> Subscription | None:
+        """`turn`, or raise `trio.WouldBlock` if nobody has anything."""
+        return self._receive.receive_nowait()
+
+    def close(self) -> None:
+        """Announce nothing more; `turn` gives what is left and then ends. Idempotent."""
+        self.closed = True
+        self._send.close()
