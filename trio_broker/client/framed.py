@@ -1,0 +1,273 @@
+"""A client of the framed protocol.
+
+The protocol has one subscription a connection and no acknowledgement of anything. So a client has one connection to
+publish on, and one more for each subscription. Nothing tells when the broker has registered a subscription: a message
+that is published at the same moment by somebody else may come before it.
+
+Publishing goes through a writer task, so that a cancelled `Client.publish` can never leave a fragment of a frame on
+the stream: what a caller hands over is written whole, or, if it was not handed over, not at all.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import final
+
+import trio
+
+from trio_broker.errors import MessageTooLarge, ProtocolViolation
+from trio_broker.limits import MESSAGE_COST, Limits
+from trio_broker.message import Message, validate_channel
+from trio_broker.wire import FramedClientSession
+
+__all__ = ["Client", "RemoteSubscription", "connect", "open_subscription"]
+
+_RECEIVE_BYTES = 65_536
+
+
+@final
+class RemoteSubscription(trio.abc.ReceiveChannel[Message]):
+    """What ``async with client.subscribe(...)`` gives: receive messages, one at a time, in any number of tasks."""
+
+    def __init__(self, stream: trio.SocketStream, channel: str, session: FramedClientSession) -> None:
+        self.channel = channel
+        self.local_address = stream.socket.getsockname()
+        self._stream = stream
+        self._session = session
+        self._waiting: deque[bytes] = deque()  # received, parsed, not yet taken
+        self._reading = trio.StrictFIFOLock()  # whoever holds it reads from the socket, for all who wait
+        self._over: Exception | None = None  # why nothing more will come
+
+    async def receive(self) -> Message:
+        """Wait for the next message and take it.
+
+        Raises:
+            trio.EndOfChannel: the broker closed the connection, in order.
+            trio.BrokenResourceError: the connection broke, or ended inside a frame.
+            trio.ClosedResourceError: this subscription was closed.
+            ProtocolViolation: the broker sent a frame over ``frame_bytes_max``.
+
+        Cancellation: atomic. If `trio.Cancelled` is raised no message was taken. No deadline but the caller's. Always
+        a checkpoint.
+        """
+        async with self._reading:
+            while not self._waiting:
+                if self._over is not None:
+                    raise self._over
+                await self._receive_more()
+            return Message(self.channel, self._waiting.popleft())
+
+    async def aclose(self) -> None:
+        """Close the connection; messages that were not received are lost with it.
+
+        Cancellation: cleanup. Closed whatever is raised.
+        """
+        self._waiting.clear()
+        self._over = trio.ClosedResourceError("this subscription was closed")
+        await self._stream.aclose()
+
+    async def _receive_more(self) -> None:  # noqa: ASYNC910  ends early only when the stream is broken
+        """Read once, for whoever waits."""
+        try:
+            data = await self._stream.receive_some(_RECEIVE_BYTES)
+            self._waiting.extend(self._session.receive_data(data))
+        except (trio.BrokenResourceError, trio.ClosedResourceError, ProtocolViolation) as error:
+            self._over = self._over or error
+        else:
+            if not data:
+                cut_off = self._session.receive_eof()
+                self._over = trio.EndOfChannel() if cut_off is None else trio.BrokenResourceError(cut_off)
+
+
+@final
+class Client:
+    """A connection to a broker. Made by `connect`."""
+
+    def __init__(self, host: str, port: int, stream: trio.SocketStream, limits: Limits) -> None:
+        self.local_address = stream.socket.getsockname()
+        self._host = host
+        self._port = port
+        self._stream = stream
+        self._limits = limits
+        self._session = FramedClientSession(None, limits)
+        self._line = trio.StrictFIFOLock()  # publishers, first come, first served
+        self._room = trio.lowlevel.ParkingLot()  # where the head of the line waits
+        self._work = trio.lowlevel.ParkingLot()  # where the writer waits
+        self._outgoing: list[bytes] = []  # encoded messages that the writer has not taken yet
+        self._unsent = 0  # messages handed over and not yet handed to the system
+        self._cost = 0  # what they cost
+        self._closing = False  # nothing more is accepted; the writer ends when all is written
+        self._broken: str | None = None  # why nothing more can be written
+
+    async def publish(self, channel: str, body: bytes) -> None:
+        """Hand a message over for sending. Messages go out in the order in which they were handed over.
+
+        Returns once the message stands in the client's outgoing mailbox, which is bounded by ``mailbox_bytes_max``:
+        if it is full this waits, in line, until the broker has taken some. The protocol has no acknowledgement, so a
+        message that was handed over may still be lost if the connection breaks; leaving the `connect` block then
+        raises.
+
+        Args:
+            channel: the name, as for `Broker.publish`.
+            body: the payload, at most ``frame_bytes_max`` bytes.
+
+        Raises:
+            InvalidChannel: the name is not one.
+            MessageTooLarge: the payload is over the limit.
+            trio.BrokenResourceError: the broker closed the connection, or it broke.
+            trio.ClosedResourceError: the client's block was left.
+
+        Cancellation: atomic. If this raises anything the message will not be sent; otherwise it will be sent whole,
+        never a fragment. No deadline but the caller's. Always a checkpoint.
+        """
+        validate_channel(channel, self._limits.channel_bytes_max)
+        if len(body) > self._limits.frame_bytes_max:
+            raise MessageTooLarge(len(body), self._limits.frame_bytes_max)
+        async with self._line:
+            while self._cost >= self._limits.mailbox_bytes_max and self._broken is None and not self._closing:
+                await self._room.park()
+            if self._closing:
+                raise trio.ClosedResourceError("this client was closed")
+            if self._broken is not None:
+                raise trio.BrokenResourceError(self._broken)
+            self._outgoing.append(self._session.encode(Message(channel, body)))
+            self._unsent += 1
+            self._cost += len(body) + MESSAGE_COST
+            self._work.unpark()
+
+    @asynccontextmanager
+    async def subscribe(self, channel: str) -> AsyncIterator[RemoteSubscription]:
+        """Subscribe to a channel for the length of a block, on a connection of its own.
+
+        Args:
+            channel: the name, as for `Broker.subscribe`.
+
+        Raises:
+            InvalidChannel: the name is not one.
+            OSError: the broker cannot be reached.
+
+        Cancellation: entering is atomic (if it raises there is no connection). Leaving is cleanup: the connection is
+        closed whatever is raised, and the broker puts back what it had not sent to a queue's subscriber.
+        """
+        async with open_subscription(self._host, self._port, channel, limits=self._limits) as subscription:
+            yield subscription
+
+    async def _write(self) -> None:  # noqa: ASYNC910  as above
+        """Write what was handed over, until the client closes or the connection breaks."""
+        try:
+            await self._stream.send_all(self._session.hello())
+            while True:
+                while not self._outgoing:
+                    if self._closing:
+                        return
+                    await self._work.park()
+                outgoing, cost, self._outgoing = self._outgoing, self._cost, []
+                await self._stream.send_all(b"".join(outgoing))
+                self._unsent -= len(outgoing)
+                self._cost -= cost
+                self._room.unpark_all()
+        except trio.BrokenResourceError as error:
+            self._break(f"the connection broke: {error}")
+
+    async def _watch(self, writing: trio.CancelScope) -> None:  # noqa: ASYNC910  as above
+        """Notice that the broker went, which nothing else would tell before the next write."""
+        try:
+            while await self._stream.receive_some(_RECEIVE_BYTES):
+                pass
+            self._break("the broker closed the connection")
+        except trio.BrokenResourceError as error:
+            self._break(f"the connection broke: {error}")
+        writing.cancel(reason=self._broken)
+
+    def _break(self, reason: str) -> None:
+        if self._broken is None:
+            self._broken = reason
+        self._room.unpark_all()
+
+    def _close(self) -> None:
+        """Accept nothing more; the writer ends when all is written."""
+        self._closing = True
+        self._work.unpark()
+        self._room.unpark_all()
+
+
+@asynccontextmanager
+async def connect(
+    host: str = "127.0.0.1", port: int = 25_000, *, limits: Limits | None = None
+) -> AsyncIterator[Client]:
+    """Connect to a broker for the length of a block.
+
+    ::
+
+        async with trio_broker.connect("127.0.0.1", 25000) as client:
+            await client.publish("/queue/jobs", b"...")
+            async with client.subscribe("/queue/jobs") as jobs:
+                message = await jobs.receive()
+
+    Args:
+        host: the broker's name or address.
+        port: its port.
+        limits: ``frame_bytes_max``, ``channel_bytes_max``, ``mailbox_bytes_max`` and ``farewell_seconds_max`` are used.
+
+    Raises:
+        OSError: the broker cannot be reached.
+        trio.BrokenResourceError: on leaving in order, when messages that were handed over could not be sent.
+
+    Cancellation: entering is atomic (if it raises there is no connection). Leaving in order sends what was handed
+    over, for at most ``farewell_seconds_max``. Leaving by an exception or a cancellation closes at once, and what was
+    not sent is lost. Closed whatever is raised. An exception of the body leaves as itself, not in a group.
+    """
+    limits = limits or Limits()
+    stream = await trio.open_tcp_stream(host, port)
+    client = Client(host, port, stream, limits)
+    failure: BaseException | None = None
+    try:
+        async with trio.open_nursery() as tasks:
+            writing = trio.CancelScope()
+            written = trio.Event()
+
+            async def write() -> None:
+                with writing:
+                    await client._write()
+                written.set()
+
+            tasks.start_soon(write)
+            tasks.start_soon(client._watch, writing)
+            try:
+                yield client
+                client._close()
+                with trio.move_on_after(limits.farewell_seconds_max):
+                    await written.wait()
+            except BaseException as error:  # noqa: BLE001, ASYNC103  raised below, out of the nursery: not in a group
+                failure = error
+            client._close()
+            tasks.cancel_scope.cancel(reason="the client's block was left")
+    finally:
+        await trio.aclose_forcefully(stream)
+    if failure is not None:
+        raise failure
+    if client._unsent:
+        reason = client._broken or f"the broker took nothing for {limits.farewell_seconds_max:g} s"
+        raise trio.BrokenResourceError(f"{client._unsent} messages were not sent: {reason}")
+
+
+@asynccontextmanager
+async def open_subscription(
+    host: str, port: int, channel: str, *, limits: Limits | None = None
+) -> AsyncIterator[RemoteSubscription]:
+    """Subscribe to a channel of a broker for the length of a block, without a client: one connection, to listen only.
+
+    Args, errors and cancellation as for `Client.subscribe`.
+    """
+    limits = limits or Limits()
+    validate_channel(channel, limits.channel_bytes_max)
+    session = FramedClientSession(channel, limits)
+    stream = await trio.open_tcp_stream(host, port)
+    try:
+        subscription = RemoteSubscription(stream, channel, session)
+        await stream.send_all(session.hello())
+        yield subscription
+    finally:
+        await trio.aclose_forcefully(stream)

@@ -1,0 +1,225 @@
+"""Listeners, one task a connection, and the order in which they end.
+
+Two nurseries, one in the other: connections outside, the accept loop inside. So listeners can close while connections
+finish::
+
+    serve
+    └── connections ──────────── one task a connection: handle()
+        │                        ├── reader
+        │                        └── writer
+        └── accepting ────────── one accept loop a listener
+
+Ending is structure. A drain cancels the inner nursery, tells each connection to finish, and gives the outer nursery a
+deadline. A cancellation ends both.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import logging
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias, final
+
+import structlog
+import trio
+
+from trio_broker.core import Broker
+from trio_broker.server.connection import Connection
+from trio_broker.server.transport import open_transport
+
+if TYPE_CHECKING:
+    from structlog.typing import FilteringBoundLogger
+
+__all__ = ["DrainReport", "Server", "serve"]
+
+AnyListener: TypeAlias = trio.abc.Listener[Any]
+"""A listener of any kind of stream."""
+
+
+@final
+@dataclasses.dataclass(frozen=True, slots=True)
+class DrainReport:
+    """What a drain did.
+
+    Attributes:
+        connections: how many were open when it began, and are closed now.
+        delivered: messages that were still delivered during the drain.
+        discarded: messages that stayed in the mailboxes of topics' subscribers that did not take them in time.
+        cut: connections that had to be cancelled at the deadline.
+        seconds: how long it took.
+    """
+
+    connections: int
+    delivered: int
+    discarded: int
+    cut: int
+    seconds: float
+
+
+@final
+class Server:
+    """A broker's doors: what `serve` gives to ``nursery.start``. Made by `serve` alone."""
+
+    __slots__ = ("_accepting", "_before", "_broker", "_connections", "_cut", "_ended", "_log", "_open", "listeners")
+
+    def __init__(self, broker: Broker, listeners: Sequence[AnyListener]) -> None:
+        self._broker = broker
+        self.listeners = listeners
+        self._log = make_logger()
+        self._open: dict[Connection, None] = {}  # in order of arrival
+        self._accepting = trio.CancelScope()  # around the accept loops
+        self._connections = trio.CancelScope()  # around everything; its deadline bounds a drain
+        self._before: DrainReport | None = None  # the totals when a drain began; None while none has
+        self._cut = 0  # connections that were cancelled from outside
+        self._ended = trio.Event()
+
+    @property
+    def port(self) -> int:
+        """The port of the first listener that has one. Raises ``ValueError`` if none has."""
+        for listener in self.listeners:
+            if isinstance(listener, trio.SocketListener):
+                name = listener.socket.getsockname()
+                if isinstance(name, tuple):
+                    return int(name[1])
+        raise ValueError("none of the listeners has a port")
+
+    @property
+    def connections(self) -> int:
+        """How many connections are open."""
+        return len(self._open)
+
+    async def drain(self) -> DrainReport:
+        """End in order: stop accepting and reading, finish writing what is in the mailboxes, close.
+
+        In one synchronous step the listeners stop accepting, all subscriptions leave their channels, and messages
+        that wait for their channel are abandoned, as not accepted. Then each connection writes what is in its
+        mailbox and closes. What is left after ``drain_seconds_max`` is cancelled; what was not sent to a queue's
+        consumer is then back in its queue. With nothing to wait for it takes no time. Calling it again, or in several
+        tasks, waits for the same drain.
+
+        Cancellation: partial and irrevocable. Cancelling stops only the waiting; the drain goes on.
+        """
+        self.begin_drain()
+        await self._ended.wait()
+        before, counters = self._before, self._broker.counters
+        assert before is not None
+        return DrainReport(
+            connections=before.connections,
+            delivered=counters.delivered - before.delivered,
+            discarded=counters.discarded - before.discarded,
+            cut=self._cut,
+            seconds=trio.current_time() - before.seconds,
+        )
+
+    def begin_drain(self) -> None:
+        """The synchronous step of `drain`, without the waiting. Idempotent."""
+        if self._before is not None:
+            return
+        counters = self._broker.counters
+        self._before = DrainReport(len(self._open), counters.delivered, counters.discarded, 0, trio.current_time())
+        self._accepting.cancel(reason="the server drains")
+        self._retire_all()
+        for connection in self._open:
+            connection.drain()
+        self._connections.deadline = trio.current_time() + self._broker.limits.drain_seconds_max
+
+    def _retire_all(self) -> None:
+        """Take everybody out of their channels, so that nobody gets what another gives back as it ends."""
+        for connection in self._open:
+            connection.retire()
+
+    async def _run(self, task_status: trio.TaskStatus[Server]) -> None:
+        """Accept and serve until drained or cancelled."""
+        try:
+            with self._connections:
+                async with trio.open_nursery() as connections:
+                    try:
+                        with self._accepting:
+                            async with trio.open_nursery() as accepting:
+                                accept = functools.partial(
+                                    trio.serve_listeners,
+                                    self._handle,
+                                    list(self.listeners),
+                                    handler_nursery=connections,
+                                )
+                                await accepting.start(accept)
+                                task_status.started(self)
+                    finally:
+                        self._retire_all()
+        finally:
+            self._ended.set()
+
+    async def _handle(self, stream: trio.abc.Stream) -> None:  # noqa: ASYNC910  a task: it has parks enough
+        """One connection, from accept to close. The one error boundary: what goes wrong here ends here."""
+        transport = open_transport(stream, self._broker.limits)
+        log = self._log.bind(peer=transport.peer)
+        if len(self._open) >= self._broker.limits.connections_max or self._before is not None:
+            await transport.aclose()
+            reason = f"connections_max ({self._broker.limits.connections_max:,}) are open"
+            log.warning("refused", reason="the server drains" if self._before is not None else reason)
+            return
+        connection = Connection(transport, self._broker, log)
+        self._open[connection] = None
+        cut = True
+        try:
+            await connection.run()
+            cut = False
+        except Exception:
+            cut = False
+            log.exception("a connection failed; this is a defect of the broker")
+        finally:
+            del self._open[connection]
+            self._cut += cut
+
+
+async def serve(  # noqa: ASYNC128  `Server._run` calls started()
+    broker: Broker,
+    *,
+    host: str | None = "127.0.0.1",
+    port: int = 25_000,
+    listeners: Sequence[AnyListener] | None = None,
+    task_status: trio.TaskStatus[Server] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Let a broker be reached over the network, in the framed protocol, until drained or cancelled.
+
+    ::
+
+        async with trio_broker.open_broker() as broker, trio.open_nursery() as nursery:
+            server = await nursery.start(functools.partial(trio_broker.serve, broker, port=0))
+            print(server.port)
+            ...
+            await server.drain()
+
+    Args:
+        broker: whom the peers talk to. Its ``limits`` hold for this server.
+        host: the address to listen on; None for all.
+        port: the port; 0 for any that is free (see `Server.port`).
+        listeners: listen on these instead, of any kind; they are closed at the end.
+        task_status: for ``nursery.start``, which gives the `Server`.
+
+    Resource handling: listeners, connections and sockets are closed when this ends, however it ends.
+
+    Error handling: whatever goes wrong in one connection ends that connection and is logged, with the logger
+    ``trio_broker`` of the standard library. The accept loops outlive a lack of file descriptors.
+
+    Raises:
+        OSError: the address cannot be listened on.
+
+    Cancellation: cleanup. Before `trio.Cancelled` leaves, the listeners and all connections are closed, and what was
+    not sent to consumers is back in its queues. Nothing bounds the time of serving; `Server.drain` ends it in order.
+    """
+    if listeners is None:
+        listeners = await trio.open_tcp_listeners(port, host=host)
+    await Server(broker, listeners)._run(task_status)
+
+
+def make_logger() -> FilteringBoundLogger:
+    """A structlog front for the standard library's logger ``trio_broker``: the program decides what becomes of it."""
+    logger: FilteringBoundLogger = structlog.wrap_logger(
+        logging.getLogger("trio_broker"),
+        processors=[structlog.stdlib.filter_by_level, structlog.stdlib.render_to_log_kwargs],
+        wrapper_class=structlog.stdlib.BoundLogger,
+        context_class=dict,
+    )
+    return logger

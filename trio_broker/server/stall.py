@@ -1,0 +1,68 @@
+"""The stall rule for a connection: messages wait, and the peer must take ``stall_bytes_min`` in ``stall_seconds_max``.
+
+Counted at each send call, and at the deadline once more by what the system still holds: a send buffer of some
+megabytes reports room only when a third of it is free, so a slow peer may be moving all the time unseen.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import final
+
+import trio
+
+from trio_broker.limits import Limits
+
+__all__ = ["StallClock"]
+
+
+@final
+class StallClock:
+    """Runs while a write blocks; renewed by movement; stopped when nothing waits.
+
+    Args:
+        limits: ``stall_seconds_max`` and ``stall_bytes_min`` are used.
+        unsent_bytes: tells what the system holds because the peer does not take it; 0 if unknown.
+    """
+
+    __slots__ = ("_bytes_min", "_moved", "_seconds_max", "_unsent_at_start", "_unsent_bytes", "deadline")
+
+    def __init__(self, limits: Limits, unsent_bytes: Callable[[], int]) -> None:
+        self._seconds_max = limits.stall_seconds_max
+        self._bytes_min = limits.stall_bytes_min
+        self._unsent_bytes = unsent_bytes
+        self.deadline = math.inf  # when the peer must have moved; infinite while nothing waits
+        self._moved = 0  # bytes that were sent since the clock was started or renewed
+        self._unsent_at_start = 0  # what the system held then
+
+    @property
+    def runs(self) -> bool:
+        return self.deadline < math.inf
+
+    def start(self) -> None:
+        """A write blocks. Does nothing if the clock runs already."""
+        if not self.runs:
+            self._renew()
+
+    def move(self, sent_bytes: int) -> None:
+        """The system took so many bytes."""
+        self._moved += sent_bytes
+        if self._moved >= self._bytes_min and self.runs:
+            self._renew()
+
+    def expire(self) -> bool:
+        """The deadline has come: True if the peer has stalled; else the clock is renewed."""
+        if self._moved + self._unsent_at_start - self._unsent_bytes() < self._bytes_min:
+            return True
+        self._renew()
+        return False
+
+    def stop(self) -> None:
+        """Nothing waits any more."""
+        self.deadline = math.inf
+
+    def _renew(self) -> None:
+        self.deadline = trio.current_time() + self._seconds_max
+        self._moved = 0
+        self._unsent_at_start = self._unsent_bytes()

@@ -1,0 +1,225 @@
+"""How bytes come and go: plain TCP the fast way, any Trio stream the general way.
+
+`Transport` is an internal protocol, not a `trio.abc.Stream`: ``send_nowait`` tries the socket at once and ``send``
+waits only when the socket would block, so a writer that has just been woken pays for one system call and nothing else.
+On plain TCP a transport also knows how many bytes have left, to the byte, whatever interrupts it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import socket
+import struct
+import termios
+from typing import Final, Protocol, final
+
+import trio
+
+from trio_broker.limits import Limits
+
+__all__ = ["StreamTransport", "TcpTransport", "Transport", "open_transport"]
+
+_GROWTH: Final = 4
+"""A read that came back full makes the next one this much larger; one that used less than such a share, smaller."""
+
+_PIECE_BYTES: Final = 65_536
+"""What a general stream is given at once; of a write that is cut off, whole pieces count as sent."""
+
+
+class Transport(Protocol):
+    """One peer's bytes. One task receives, one task sends."""
+
+    peer: str
+    """The peer's address, for people."""
+
+    async def receive(self) -> bytes:
+        """Wait for bytes and return some; ``b""`` at the end of the stream.
+
+        Raises:
+            trio.BrokenResourceError: the connection is broken.
+
+        Cancellation: atomic. Nothing was taken from the stream.
+        """
+        ...
+
+    def send_nowait(self, data: bytes | memoryview) -> int:
+        """Send what can be sent without waiting; return how many bytes left, perhaps none.
+
+        Raises:
+            trio.BrokenResourceError: the connection is broken.
+        """
+        ...
+
+    async def send(self, data: memoryview) -> int:
+        """Wait until something can be sent, send it, and return how many bytes left: at least one.
+
+        Raises:
+            trio.BrokenResourceError: the connection is broken.
+
+        Cancellation: on plain TCP atomic. On a general stream a part may have left, of which nothing is known.
+        """
+        ...
+
+    def unsent_bytes(self) -> int:
+        """How many bytes that were sent the system still holds because the peer does not take them; 0 if unknown."""
+        ...
+
+    async def finish(self, linger_seconds: float) -> None:
+        """Send the end of the stream, and see to it that closing does not reset what the peer has yet to read.
+
+        A reset happens where input is left unread. So if there is any it is read and thrown away, up to the peer's
+        own end of stream, for at most ``linger_seconds``. If there is none this takes no time.
+
+        Cancellation: stops the lingering; the transport may only be closed then.
+        """
+        ...
+
+    async def aclose(self) -> None:
+        """Close at once.
+
+        Cancellation: cleanup. Closed whatever is raised.
+        """
+        ...
+
+
+@final
+class TcpTransport:
+    """Plain TCP, on the socket itself. Takes the stream's socket over: the stream is of no use afterwards."""
+
+    __slots__ = ("_likely_more", "_read_bytes", "_read_bytes_max", "_read_bytes_min", "_socket", "peer")
+
+    def __init__(self, stream: trio.SocketStream, limits: Limits) -> None:
+        self._socket = socket.socket(fileno=stream.socket.detach())
+        self._socket.setblocking(False)
+        self._read_bytes_min = limits.read_bytes_min
+        self._read_bytes_max = limits.read_bytes_max
+        self._read_bytes = limits.read_bytes_min  # size of the next read: small for small talkers
+        self._likely_more = False  # the last read came back full
+        try:
+            self.peer = _address(self._socket.getpeername())
+        except OSError:  # it is gone already; the first read will say so
+            self.peer = "unknown"
+
+    async def receive(self) -> bytes:
+        if self._likely_more:
+            await trio.lowlevel.checkpoint()  # a busy peer lets the others have their turn
+        else:
+            await trio.lowlevel.wait_readable(self._socket)
+        while (data := self._receive_nowait()) is None:
+            await trio.lowlevel.wait_readable(self._socket)
+        count = len(data)
+        self._likely_more = count == self._read_bytes
+        if self._likely_more:
+            self._read_bytes = min(self._read_bytes * _GROWTH, self._read_bytes_max)
+        elif count * _GROWTH < self._read_bytes:
+            self._read_bytes = max(self._read_bytes // _GROWTH, self._read_bytes_min)
+        return data
+
+    def send_nowait(self, data: bytes | memoryview) -> int:
+        try:
+            return self._socket.send(data)
+        except BlockingIOError:
+            return 0
+        except OSError as error:
+            raise trio.BrokenResourceError(f"sending failed: {error}") from error
+
+    async def send(self, data: memoryview) -> int:
+        sent = 0
+        while not sent:
+            await trio.lowlevel.wait_writable(self._socket)
+            sent = self.send_nowait(data)
+        return sent
+
+    def unsent_bytes(self) -> int:
+        try:
+            return int(struct.unpack("i", fcntl.ioctl(self._socket, termios.TIOCOUTQ, bytes(4)))[0])
+        except OSError:
+            return 0
+
+    async def finish(self, linger_seconds: float) -> None:
+        try:
+            self._socket.shutdown(socket.SHUT_WR)
+        except OSError:  # the peer is gone: there is nobody to be polite to
+            return
+        try:
+            if self._receive_nowait() is None:  # nothing unread: closing now sends no reset
+                return
+            with trio.move_on_after(linger_seconds):
+                while self._receive_nowait() != b"":
+                    await trio.lowlevel.wait_readable(self._socket)
+        except trio.BrokenResourceError:
+            return
+
+    async def aclose(self) -> None:
+        if self._socket.fileno() != -1:
+            trio.lowlevel.notify_closing(self._socket)
+            self._socket.close()
+
+    def _receive_nowait(self) -> bytes | None:
+        """Some bytes, ``b""`` at the end of the stream, or None if there is nothing now."""
+        try:
+            return self._socket.recv(self._read_bytes)
+        except BlockingIOError:
+            return None
+        except OSError as error:
+            raise trio.BrokenResourceError(f"receiving failed: {error}") from error
+
+
+@final
+class StreamTransport:
+    """Any `trio.abc.Stream`: TLS, memory, Unix sockets.
+
+    Args:
+        stream: the stream; this transport closes it.
+        limits: ``read_bytes_max`` is used.
+        peer: what to call the peer.
+    """
+
+    __slots__ = ("_read_bytes", "_stream", "peer")
+
+    def __init__(self, stream: trio.abc.Stream, limits: Limits, peer: str = "stream") -> None:
+        self._stream = stream
+        self._read_bytes = limits.read_bytes_max
+        self.peer = peer
+
+    async def receive(self) -> bytes:
+        return bytes(await self._stream.receive_some(self._read_bytes))
+
+    def send_nowait(self, data: bytes | memoryview) -> int:
+        return 0
+
+    async def send(self, data: memoryview) -> int:
+        piece = data[:_PIECE_BYTES]
+        await self._stream.send_all(piece)
+        return len(piece)
+
+    def unsent_bytes(self) -> int:
+        return 0
+
+    async def finish(self, linger_seconds: float) -> None:
+        with trio.move_on_after(linger_seconds):
+            try:
+                if isinstance(self._stream, trio.abc.HalfCloseableStream):
+                    await self._stream.send_eof()
+                await self._stream.aclose()
+            except (trio.BrokenResourceError, trio.ClosedResourceError, OSError):
+                return
+
+    async def aclose(self) -> None:
+        await trio.aclose_forcefully(self._stream)
+
+
+def open_transport(stream: trio.abc.Stream, limits: Limits) -> Transport:
+    """The fast transport for a plain TCP stream, the general one for every other."""
+    if isinstance(stream, trio.SocketStream) and stream.socket.family in {socket.AF_INET, socket.AF_INET6}:
+        return TcpTransport(stream, limits)
+    return StreamTransport(stream, limits)
+
+
+def _address(name: object) -> str:
+    """A socket's address as people write it."""
+    match name:
+        case (str(host), int(port), *_):
+            return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        case _:
+            return str(name)
