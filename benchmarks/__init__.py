@@ -1,0 +1,1 @@
+"""What trio_broker is measured with; see README.md here."""

@@ -1,0 +1,56 @@
+"""What a protocol puts on the wire, encoded once before the clock starts.
+
+A load needs no more of a protocol than the bytes of four things. It sends the same publication over and over and knows
+the bytes each delivery comes back as, so that during a measurement it counts bytes and parses nothing: it costs the
+same for every broker.
+"""
+
+from typing import Protocol
+
+
+class Wire(Protocol):
+    """The byte strings a load is made of, in one protocol."""
+
+    def subscription(self, channel: str) -> bytes:
+        """Return what a fresh connection sends to subscribe to a channel."""
+        ...
+
+    def publisher_greeting(self) -> bytes:
+        """Return what a fresh connection sends before it only publishes."""
+        ...
+
+    def publication(self, channel: str, payload: bytes) -> bytes:
+        """Return what publishes one message."""
+        ...
+
+    def delivery(self, channel: str, payload: bytes) -> bytes:
+        """Return what a subscriber receives for one message."""
+        ...
+
+
+class Framed:
+    """The seed's protocol: a 4-byte big-endian length and a body; channel and payload are a frame each."""
+
+    def subscription(self, channel: str) -> bytes:
+        """Name the channel in the first frame."""
+        return _frame(channel.encode())
+
+    def publisher_greeting(self) -> bytes:
+        """Subscribe to the channel nobody is ever sent anything on."""
+        return self.subscription("/null")
+
+    def publication(self, channel: str, payload: bytes) -> bytes:
+        """Send the channel's frame, then the payload's."""
+        return _frame(channel.encode()) + _frame(payload)
+
+    def delivery(self, channel: str, payload: bytes) -> bytes:
+        """Receive the payload's frame."""
+        return _frame(payload)
+
+
+def _frame(body: bytes) -> bytes:
+    """Return a body with its length before it."""
+    return len(body).to_bytes(4, "big") + body
+
+
+FRAMED = Framed()
