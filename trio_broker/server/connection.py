@@ -55,6 +55,7 @@ class Connection:
     __slots__ = (
         "_broker",
         "_debug",
+        "_expecting",
         "_held_bytes",
         "_log",
         "_outbox",
@@ -78,7 +79,8 @@ class Connection:
         self._stall = StallClock(broker.limits, transport.unsent_bytes)
         self._subscription: Subscription | None = None  # None before the first frame, and for a peer that only sends
         self._held_bytes = 0  # what the broker's account knows of the session's unfinished frame
-        self._overdue = ""  # what is to be said when the reader's deadline passes
+        self._expecting = False  # the reader has a deadline
+        self._overdue = ""  # what is to be said when it passes
         self._reading = trio.CancelScope()  # around the reader: its deadline, and how a drain stops it
         self._tasks: trio.CancelScope | None = None  # around both tasks
         self.reason = ""  # why this connection ends; the first cause stays
@@ -102,8 +104,8 @@ class Connection:
             if self._subscription is not None:
                 self._subscription.leave()
             self._broker.memory.add(-self._held_bytes)
-            await self._transport.aclose()
             self._log.info("closed", reason=self.reason or "cancelled")
+            await self._transport.aclose()
 
     def retire(self) -> None:
         """Leave the channel, so that nothing new comes; synchronous and idempotent."""
@@ -137,6 +139,8 @@ class Connection:
         greeted = False
         while True:
             data = await self._transport.receive()
+            if self.reason:  # a drain came while these bytes were on their way: they are not accepted
+                return
             if not data:
                 cut_off = session.receive_eof()
                 if cut_off is not None:
@@ -146,7 +150,7 @@ class Connection:
             commands = session.receive_data(data)
             if commands:
                 greeted = True
-                self._reading.deadline = math.inf
+                self._expect_nothing()
                 for command in commands:
                     if not await self._obey(command):
                         return
@@ -155,7 +159,7 @@ class Connection:
                 memory.add(held_bytes - self._held_bytes)
                 self._held_bytes = held_bytes
             if held_bytes and greeted:
-                if self._reading.deadline == math.inf:
+                if not self._expecting:
                     self._expect(limits.frame_seconds_max, "a frame took longer than frame_seconds_max")
                 if memory.is_full:
                     await memory.room()
@@ -163,7 +167,14 @@ class Connection:
     def _expect(self, seconds: float, otherwise: str) -> None:
         """Set the reader's deadline, and what is to be said when it passes."""
         self._reading.deadline = trio.current_time() + seconds
+        self._expecting = True
         self._overdue = f"{otherwise} ({seconds:g} s)"
+
+    def _expect_nothing(self) -> None:
+        """What was expected has come."""
+        if self._expecting:  # setting a deadline costs more than this question
+            self._expecting = False
+            self._reading.deadline = math.inf
 
     async def _obey(self, command: Command) -> bool:
         """Carry out one command; False if it was the last."""
@@ -201,7 +212,7 @@ class Connection:
                 try:
                     subscription = await self._outbox.turn()
                 except trio.EndOfChannel:
-                    return
+                    break
                 control = self._outbox.take_control()
                 if control:
                     await self._send_control(control)
@@ -209,6 +220,9 @@ class Connection:
                     await self._serve(subscription)
         except trio.BrokenResourceError as error:
             self._end(f"the connection broke: {error}")
+        else:
+            self._give_reason("the broker ended")
+            self._reading.cancel(reason="everything has been said")
 
     async def _serve(self, subscription: Subscription) -> None:
         """Give one subscription its turn: one write; after the outbox was closed, all that is left."""

@@ -46,7 +46,7 @@ class DrainReport:
         connections: how many were open when it began, and are closed now.
         delivered: messages that were still delivered during the drain.
         discarded: messages that stayed in the mailboxes of topics' subscribers that did not take them in time.
-        cut: connections that had to be cancelled at the deadline.
+        cut: connections that did not end by themselves: cancelled at the deadline, for most.
         seconds: how long it took.
     """
 
@@ -152,25 +152,30 @@ class Server:
 
     async def _handle(self, stream: trio.abc.Stream) -> None:  # noqa: ASYNC910  a task: it has parks enough
         """One connection, from accept to close. The one error boundary: what goes wrong here ends here."""
-        transport = open_transport(stream, self._broker.limits)
-        log = self._log.bind(peer=transport.peer)
-        if len(self._open) >= self._broker.limits.connections_max or self._before is not None:
-            await transport.aclose()
-            reason = f"connections_max ({self._broker.limits.connections_max:,}) are open"
-            log.warning("refused", reason="the server drains" if self._before is not None else reason)
-            return
-        connection = Connection(transport, self._broker, log)
+        limits, log = self._broker.limits, self._log
+        try:
+            transport = open_transport(stream, limits)
+            log = log.bind(peer=transport.peer)
+            if self._before is not None:
+                log.warning("refused", reason="the server drains")
+                await transport.aclose()
+            elif len(self._open) >= limits.connections_max:
+                log.warning("refused", reason=f"connections_max ({limits.connections_max:,}) are open")
+                await transport.aclose()
+            else:
+                await self._converse(Connection(transport, self._broker, log))
+        except Exception:
+            log.exception("a connection failed; this is a defect of the broker")
+
+    async def _converse(self, connection: Connection) -> None:
+        """Run a connection that was admitted."""
         self._open[connection] = None
-        cut = True
+        self._cut += 1  # unless it ends by itself
         try:
             await connection.run()
-            cut = False
-        except Exception:
-            cut = False
-            log.exception("a connection failed; this is a defect of the broker")
+            self._cut -= 1
         finally:
             del self._open[connection]
-            self._cut += cut
 
 
 async def serve(  # noqa: ASYNC128  `Server._run` calls started()

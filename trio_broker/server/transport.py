@@ -7,15 +7,18 @@ On plain TCP a transport also knows how many bytes have left, to the byte, whate
 
 from __future__ import annotations
 
-import fcntl
 import socket
 import struct
-import termios
+import sys
 from typing import Final, Protocol, final
 
 import trio
 
 from trio_broker.limits import Limits
+
+if sys.platform == "linux":
+    import fcntl
+    import termios
 
 __all__ = ["StreamTransport", "TcpTransport", "Transport", "open_transport"]
 
@@ -131,6 +134,8 @@ class TcpTransport:
         return sent
 
     def unsent_bytes(self) -> int:
+        if sys.platform != "linux":
+            return 0
         try:
             return int(struct.unpack("i", fcntl.ioctl(self._socket, termios.TIOCOUTQ, bytes(4)))[0])
         except OSError:
