@@ -45,13 +45,14 @@ def name_of_protocol(first_bytes: bytes) -> str | None:
     """Name the protocol that these first bytes belong to, or return None for bytes of no protocol known here.
 
     Args:
-        first_bytes: what the peer sent first. Four bytes are enough for most, `PREFIX_BYTES` for all.
+        first_bytes: what the peer sent first. Four bytes are enough for most, `PREFIX_BYTES` for all; where fewer
+            leave a choice, all that it may be are named.
     """
     if len(first_bytes) < _PREFIX_BYTES_MIN:
         return None
-    for prefix, name in _PREFIXES:
-        if prefix.startswith(first_bytes[: len(prefix)]):
-            return name
+    names = {name: None for prefix, name in _PREFIXES if prefix.startswith(first_bytes[: len(prefix)])}
+    if names:
+        return " or ".join(names)
     if first_bytes[:1] == b"\x10" and first_bytes[2:8] in (b"\x00\x04MQTT", b"\x00\x06MQIs"):
         return "an MQTT client"
     return None

@@ -16,8 +16,8 @@ Theory of operation:
     of bytes that are missing; a peer that drips costs the same for each byte. A length is judged as soon as its four
     bytes are there, before anything it announces is held.
 
-    *A violation is a value.* `Fail` says what was wrong; the session is deaf from then on. Nothing here raises for
-    what a peer sent.
+    *A violation is a value.* `Fail` says what was wrong; the server's session is deaf from then on and never raises
+    for what a peer sent. A client's raises `ProtocolViolation`, after what was whole before it has been returned.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Sequence
 from struct import Struct
-from typing import Any, Final, TypeAlias, final
+from typing import Any, Final, NoReturn, TypeAlias, final
 
 from trio_broker.errors import ProtocolViolation, shorten
 from trio_broker.limits import Limits
@@ -37,8 +37,8 @@ __all__ = ["FRAMED", "Command", "Fail", "FramedClientSession", "FramedServerSess
 _LENGTH: Final = Struct(">I")
 _unpack_length: Final = _LENGTH.unpack_from
 _HEADER_BYTES: Final = _LENGTH.size
-_NAMES_KEPT: Final = 1024
-"""How many channel names a session remembers in decoded form; at most 255 KiB."""
+_NAMES_KEPT: Final = 256
+"""How many channel names a session remembers in decoded form: 150 KiB of the longest in ASCII, 350 KiB of the worst."""
 
 _HTTP_TEXT: Final = b"This is a trio_broker port. It speaks length-prefixed frames, not HTTP.\n"
 _HTTP_FAREWELL: Final = (
@@ -127,7 +127,7 @@ class FramedServerSession:
         self._failed = False  # the peer broke the protocol; nothing it sends is looked at any more
         self._farewell = b""  # last bytes for a stranger that we can answer in its own language
         self._held = bytearray()  # an unfinished pair of frames (or the unfinished first frame), from its first byte
-        self._missing = 0  # bytes without which nothing more can be said about what is held
+        self._missing = _HEADER_BYTES  # bytes without which nothing more can be said about what is held
         self._names: dict[bytes, str] = {}  # channel frame -> channel, for what this peer lately sent to
         self._channel_frame = b""  # the channel frame of the last pair, and its name: most pairs repeat it
         self._channel_name = ""
@@ -186,8 +186,7 @@ class FramedServerSession:
         count = 0
         for delivery in deliveries:
             batch = delivery.batch
-            parts = batch.parts if batch.codec is FRAMED else list(_frames(batch))
-            for part in parts:
+            for part in batch.parts if batch.codec is FRAMED else _frames(batch):
                 size_bytes -= len(part)
                 if size_bytes < 0:
                     return count
@@ -196,9 +195,7 @@ class FramedServerSession:
 
     def _parse(self, data: bytes, commands: list[Command], groups: dict[str, list[bytes]]) -> None:
         """Parse all of ``data``; add what it completes to ``commands`` and ``groups``; hold the rest."""
-        offset = 0
-        if not self._greeted or self._held:
-            offset = self._parse_held(data, commands, groups)
+        offset = 0 if self._greeted and not self._held else self._parse_held(data, commands, groups)
         if offset < len(data):
             offset = self._parse_pairs(data, offset, groups)
             if offset < len(data):
@@ -208,39 +205,44 @@ class FramedServerSession:
     def _parse_held(self, data: bytes, commands: list[Command], groups: dict[str, list[bytes]]) -> int:
         """Complete what is held, and the first frame, with the head of ``data``; return how much of it was used."""
         offset = 0
-        while True:
+        while self._missing:
+            taken = data[offset : offset + self._missing]
+            self._held += taken
+            offset += len(taken)
+            self._missing -= len(taken)
             if self._missing:
-                taken = data[offset : offset + self._missing]
-                self._held += taken
-                offset += len(taken)
-                self._missing -= len(taken)
-                if self._missing:
-                    return offset
-            self._missing = self._lacking()
-            if self._missing:
-                continue
-            held, self._held = self._held, bytearray()
-            if not self._greeted:
-                self._greeted = True
-                channel = self._name(bytes(held))
-                commands.append(Subscribe(None if channel == NULL_CHANNEL else channel))
                 return offset
-            name_end = _HEADER_BYTES + _unpack_length(held)[0]
-            part = bytes(memoryview(held)[name_end:])
-            groups.setdefault(self._name(bytes(held[:name_end])), []).append(part)
-            return offset
+            self._missing = self._lacking(data[offset : offset + PREFIX_BYTES])
+        held, self._held = self._held, bytearray()
+        if self._greeted:
+            groups.setdefault(self._channel_name, []).append(bytes(memoryview(held)[len(self._channel_frame) :]))
+        else:
+            self._greeted = True
+            commands.append(Subscribe(None if self._channel_name == NULL_CHANNEL else self._channel_name))
+        return offset
 
-    def _lacking(self) -> int:
-        """How many bytes are certainly missing from the pair (or first frame) that is held; 0 when it is whole."""
+    def _lacking(self, following: bytes = b"") -> int:
+        """How many bytes are certainly missing from the pair (or first frame) that is held; 0 when it is whole.
+
+        Its channel is the last one seen as soon as it is there. What follows the header helps to name a stranger.
+        """
         held = self._held
         if len(held) < _HEADER_BYTES:
             return _HEADER_BYTES - len(held)
-        payload_start = _HEADER_BYTES + self._judge_name(_unpack_length(held)[0], held)
+        name_bytes: int = _unpack_length(held)[0]
+        if not 0 < name_bytes <= self._limits.channel_bytes_max:
+            self._refuse_name(name_bytes, bytes(held) + following)
+        payload_start = _HEADER_BYTES + name_bytes
+        if len(held) < payload_start:
+            return payload_start - len(held)
+        self._name(bytes(held[:payload_start]))
         if not self._greeted:
-            return max(0, payload_start - len(held))
+            return 0
         if len(held) < payload_start + _HEADER_BYTES:
             return payload_start + _HEADER_BYTES - len(held)
-        size = self._judge_payload(_unpack_length(held, payload_start)[0])
+        size: int = _unpack_length(held, payload_start)[0]
+        if size > self._limits.frame_bytes_max:
+            raise _too_large(size, self._limits.frame_bytes_max)
         return payload_start + _HEADER_BYTES + size - len(held)
 
     def _parse_pairs(self, data: bytes, offset: int, groups: dict[str, list[bytes]]) -> int:
@@ -250,26 +252,28 @@ class FramedServerSession:
         channel frame is compared and nothing of it is cut.
         """
         end = len(data)
-        frame_bytes_max = self._limits.frame_bytes_max
+        frame_bytes_max, channel_bytes_max = self._limits.frame_bytes_max, self._limits.channel_bytes_max
         channel_frame, channel_frame_bytes = self._channel_frame, len(self._channel_frame)
-        append = groups.setdefault(self._channel_name, []).append if channel_frame else None
+        append = groups.setdefault(self._channel_name, []).append
         while True:
-            if append is None or not data.startswith(channel_frame, offset):
+            if not data.startswith(channel_frame, offset):
                 if end - offset < _HEADER_BYTES:
                     break
-                name_bytes = self._judge_name(_unpack_length(data, offset)[0], data[offset : offset + PREFIX_BYTES])
-                if end - offset < _HEADER_BYTES + name_bytes:
+                name_bytes = _unpack_length(data, offset)[0]
+                if not 0 < name_bytes <= channel_bytes_max:
+                    self._refuse_name(name_bytes)
+                start = offset + _HEADER_BYTES + name_bytes
+                if start > end:
                     break
-                channel_frame = data[offset : offset + _HEADER_BYTES + name_bytes]
-                channel_frame_bytes = len(channel_frame)
-                channel = self._name(channel_frame)
-                append = groups.setdefault(channel, []).append
+                channel_frame = data[offset:start]
+                channel_frame_bytes = start - offset
+                append = groups.setdefault(self._name(channel_frame), []).append
             start = offset + channel_frame_bytes
             if end - start < _HEADER_BYTES:
                 break
             size = _unpack_length(data, start)[0]
             if size > frame_bytes_max:
-                self._judge_payload(size)
+                raise _too_large(size, frame_bytes_max)
             stop = start + _HEADER_BYTES + size
             if stop > end:
                 break
@@ -292,26 +296,14 @@ class FramedServerSession:
         self._channel_frame, self._channel_name = channel_frame, name
         return name
 
-    def _judge_name(self, name_bytes: int, first_bytes: bytes | bytearray) -> int:
-        """Refuse the length of a channel name that is none (F-4)."""
-        if 0 < name_bytes <= self._limits.channel_bytes_max:
-            return name_bytes
-        if name_bytes == 0:
-            raise ProtocolViolation(f"an empty channel name; 1 to {self._limits.channel_bytes_max} bytes are allowed")
+    def _refuse_name(self, name_bytes: int, first_bytes: bytes = b"") -> NoReturn:
+        """Refuse a channel name of no allowed length (F-4); where it is a stranger's first bytes, say whose."""
         reason = f"a channel name of {name_bytes:,} bytes; 1 to {self._limits.channel_bytes_max} are allowed"
-        stranger = None if self._greeted else name_of_protocol(bytes(first_bytes))
+        stranger = None if self._greeted else name_of_protocol(first_bytes)
         if stranger is not None:
             reason = f"these bytes look like {stranger}, not like the framed protocol ({reason})"
             self._farewell = _HTTP_FAREWELL if stranger == HTTP else b""
         raise ProtocolViolation(reason)
-
-    def _judge_payload(self, size: int) -> int:
-        """Refuse the length of a payload that is too large (F-5)."""
-        if size > self._limits.frame_bytes_max:
-            raise ProtocolViolation(
-                f"a payload of {size:,} bytes; at most {self._limits.frame_bytes_max:,} are allowed"
-            )
-        return size
 
 
 @final
@@ -323,13 +315,14 @@ class FramedClientSession:
         limits: ``frame_bytes_max`` is used.
     """
 
-    __slots__ = ("_channel", "_frame_bytes_max", "_held", "_missing")
+    __slots__ = ("_channel", "_frame_bytes_max", "_held", "_missing", "_violation")
 
     def __init__(self, channel: str | None, limits: Limits) -> None:
         self._channel = NULL_CHANNEL if channel is None else channel
         self._frame_bytes_max = limits.frame_bytes_max
         self._held = bytearray()  # an unfinished frame, from its first byte
         self._missing = 0  # bytes without which nothing more can be said about it
+        self._violation: ProtocolViolation | None = None  # nothing that follows it is looked at
 
     def hello(self) -> bytes:
         """The first frame, which subscribes (F-3)."""
@@ -343,40 +336,47 @@ class FramedClientSession:
         """Take bytes as they came and return the payloads that they complete.
 
         Raises:
-            ProtocolViolation: a payload over the limit is announced. The conversation is over.
+            ProtocolViolation: a payload over the limit is announced. The conversation is over. Payloads that were
+                whole before it are returned first; the next call, be it with no bytes, raises.
         """
         payloads: list[bytes] = []
+        if self._violation is None:
+            try:
+                self._parse(data, payloads)
+            except ProtocolViolation as violation:
+                self._violation = violation
+                self._held = bytearray()
+        if self._violation is not None and not payloads:
+            raise self._violation
+        return payloads
+
+    def receive_eof(self) -> str | None:
+        """What an end of the stream at this place means: None between frames, else what was wrong."""
+        if not self._held:
+            return None if self._violation is None else self._violation.reason
+        return f"the stream ended inside a frame ({len(self._held)} bytes were there, at least {self._missing} missing)"
+
+    def _parse(self, data: bytes, payloads: list[bytes]) -> None:
+        """Parse all of ``data``; add what it completes to ``payloads``; hold the rest."""
         offset, end = 0, len(data)
         if self._held:
-            while True:
+            while self._missing:
                 taken = data[offset : offset + self._missing]
                 self._held += taken
                 offset += len(taken)
                 self._missing -= len(taken)
                 if self._missing:
-                    return payloads
+                    return
                 self._missing = self._lacking(self._held, 0)
-                if not self._missing:
-                    break
             payloads.append(bytes(memoryview(self._held)[_HEADER_BYTES:]))
             self._held = bytearray()
-        while end - offset >= _HEADER_BYTES:
-            lacking = self._lacking(data, offset)
-            if lacking:
-                break
+        while end - offset >= _HEADER_BYTES and not self._lacking(data, offset):
             stop = offset + _HEADER_BYTES + _unpack_length(data, offset)[0]
             payloads.append(data[offset + _HEADER_BYTES : stop])
             offset = stop
         if offset < end:
             self._held = bytearray(memoryview(data)[offset:])
             self._missing = self._lacking(self._held, 0)
-        return payloads
-
-    def receive_eof(self) -> str | None:
-        """What an end of the stream at this place means: None between frames, else what was cut off."""
-        if not self._held:
-            return None
-        return f"the stream ended inside a frame ({len(self._held)} bytes were there, at least {self._missing} missing)"
 
     def _lacking(self, buffer: bytes | bytearray, offset: int) -> int:
         """How many bytes are certainly missing from the frame at ``offset``; 0 when it is whole."""
@@ -385,10 +385,15 @@ class FramedClientSession:
             return _HEADER_BYTES - there
         size: int = _unpack_length(buffer, offset)[0]
         if size > self._frame_bytes_max:
-            raise ProtocolViolation(f"a payload of {size:,} bytes; at most {self._frame_bytes_max:,} are allowed")
+            raise _too_large(size, self._frame_bytes_max)
         return max(0, _HEADER_BYTES + size - there)
 
 
 def _frames(batch: Batch) -> Iterable[bytes]:
     """The frames of messages that came in another encoding."""
     return (frame(message.body) for message in batch)
+
+
+def _too_large(size: int, frame_bytes_max: int) -> ProtocolViolation:
+    """The refusal of a payload that is too large (F-5)."""
+    return ProtocolViolation(f"a payload of {size:,} bytes; at most {frame_bytes_max:,} are allowed")
