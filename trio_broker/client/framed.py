@@ -64,13 +64,18 @@ class RemoteSubscription(trio.abc.ReceiveChannel[Message]):
 
         Cancellation: cleanup. Closed whatever is raised.
         """
+        self.close()
+        await self._stream.aclose()
+
+    def close(self) -> None:
+        """Nothing more is received. Synchronous; the connection itself is for whoever opened it to close."""
         self._waiting.clear()
         self._over = trio.ClosedResourceError("this subscription was closed")
-        await self._stream.aclose()
 
     async def _receive_more(self) -> None:  # noqa: ASYNC910  ends early only when the stream is broken
         """Read once, for whoever waits."""
         try:
+            self._session.receive_data(b"")  # raises if the last read ended in a violation
             data = await self._stream.receive_some(_RECEIVE_BYTES)
             self._waiting.extend(self._session.receive_data(data))
         except (trio.BrokenResourceError, trio.ClosedResourceError, ProtocolViolation) as error:
@@ -244,7 +249,9 @@ async def connect(
                 failure = error
             client._close()
             tasks.cancel_scope.cancel(reason="the client's block was left")
-    finally:
+    except BaseException as error:  # noqa: BLE001, ASYNC103  a cancellation from outside, since the tasks raise nothing
+        failure = failure or error
+    with trio.move_on_after(limits.farewell_seconds_max, shield=True):  # closes at once; else Cancelled would hide it
         await trio.aclose_forcefully(stream)
     if failure is not None:
         raise failure
@@ -265,9 +272,10 @@ async def open_subscription(
     validate_channel(channel, limits.channel_bytes_max)
     session = FramedClientSession(channel, limits)
     stream = await trio.open_tcp_stream(host, port)
+    subscription = RemoteSubscription(stream, channel, session)
     try:
-        subscription = RemoteSubscription(stream, channel, session)
         await stream.send_all(session.hello())
         yield subscription
     finally:
+        subscription.close()
         await trio.aclose_forcefully(stream)

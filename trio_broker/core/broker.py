@@ -197,7 +197,19 @@ class Broker:
         return channel.offer(batch)
 
     async def publish_batch(self, batch: Batch, patience_seconds: float = math.inf) -> None:
-        """Accept a batch in its turn; see `Channel.publish`."""
+        """Accept a batch when its turn has come and there is room.
+
+        Args:
+            batch: the messages; they are accepted together.
+            patience_seconds: how long to wait while the channel makes no progress at all.
+
+        Raises:
+            LimitReached: a queue would have to be made, and ``channels_max`` exist.
+            BrokerDraining: the broker ends.
+            PublishStalled: patience ended.
+
+        Cancellation: atomic. If this raises anything, `trio.Cancelled` included, the batch has reached nobody.
+        """
         await self._channel(batch.channel).publish(batch, patience_seconds)
 
     def close(self) -> None:

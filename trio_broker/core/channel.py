@@ -53,17 +53,25 @@ class Channel(ABC):
         self.line = Line()
         self._idle = idle
         self._open = 0  # subscriptions that have not ended; one that is retired may still give something back
-        self._full: set[Subscription] = set()  # members whose mailbox is full and which therefore get nothing
+        # Members whose mailbox is full and which therefore get nothing -> until when they are watched, and from where.
+        self._full: dict[Subscription, tuple[float, int] | None] = {}
         self._changed = trio.lowlevel.ParkingLot()  # where the head of the line waits for `_has_room`
 
     # -- publishing --------------------------------------------------------------------------------------------------
 
     def offer(self, batch: Batch) -> bool:
-        """Accept the batch now, if nobody stands in line and there is room. False means that nothing happened."""
+        """Accept the batch now, if nobody stands in line and there is room. False means that nothing happened.
+
+        Raises:
+            BrokerDraining: the broker ends.
+        """
         if self.line.is_empty and not self.line.closed and self._has_room() and not self.memory.is_full:
             self.counters.published += len(batch)
             self._accept(batch)
             return True
+        if self.line.closed:
+            raise BrokerDraining
+        self.forget_if_idle()  # it may have been made for this batch alone
         return False
 
     async def publish(self, batch: Batch, patience_seconds: float = math.inf) -> None:
@@ -85,10 +93,11 @@ class Channel(ABC):
                     while not self._has_room() or self.memory.is_full:
                         await self._room()
                         await self.memory.room()
-                    self.counters.published += len(batch)
-                    self._accept(batch)
-                    self.line.progress()
-                    return
+                    if not self.line.closed:  # which it may be since the step that woke this task
+                        self.counters.published += len(batch)
+                        self._accept(batch)
+                        self.line.progress()
+                        return
             if self.line.closed:
                 raise BrokerDraining
             raise PublishStalled(self.name, patience_seconds)
@@ -141,20 +150,35 @@ class Channel(ABC):
         """Wait until `_has_room`; only the head of the line waits here.
 
         Programs whose mailbox is full are watched meanwhile, all together: whoever has not moved ``stall_bytes_min``
-        in ``stall_seconds_max`` is evicted. So any number of stuck ones delays the others by one such time, once.
-        For sockets their writers see to the same rule; they know what the system still holds.
+        in ``stall_seconds_max`` is evicted. So any number of stuck ones delays the others by one such time, once, and
+        publishers that give up earlier, one after the other, do not save them. For sockets their writers see to the
+        same rule; they know what the system still holds.
         """
         while not self._has_room():
-            watched = {
-                subscription: subscription.mailbox.moved for subscription in self._full if subscription.owner is None
-            }
-            with trio.move_on_after(self.limits.stall_seconds_max):  # noqa: ASYNC912  it parks, or returns
+            with trio.CancelScope(deadline=self._watch()):  # noqa: ASYNC912  it parks, or returns
                 while not self._has_room():
                     await self._changed.park()
                 return  # noqa: ASYNC910  as above
-            for subscription in watched.keys() & self._full:
-                if subscription.mailbox.moved - watched[subscription] < self.limits.stall_bytes_min:
-                    subscription.evict(stall_reason(self.limits))
+            self._evict_the_stuck()
+
+    def _watch(self) -> float:
+        """Watch the programs among the full; return when to look at them."""
+        end = trio.current_time() + self.limits.stall_seconds_max
+        for subscription, watch in self._full.items():
+            if watch is None and subscription.owner is None:
+                self._full[subscription] = (end, subscription.mailbox.moved)
+        return min((watch[0] for watch in self._full.values() if watch is not None), default=end)
+
+    def _evict_the_stuck(self) -> None:
+        """Evict whoever has not moved in its time of being watched; the others' time begins anew."""
+        now = trio.current_time()
+        for subscription, watch in list(self._full.items()):
+            if watch is None or now < watch[0]:
+                continue
+            if subscription.mailbox.moved - watch[1] < self.limits.stall_bytes_min:
+                subscription.evict(stall_reason(self.limits))
+            else:
+                self._full[subscription] = None
 
     # -- what differs ------------------------------------------------------------------------------------------------
 

@@ -64,7 +64,7 @@ class LocalSubscription(trio.abc.ReceiveChannel[Message]):
         """Take the next message if one waits. Raises as `receive`, or `trio.WouldBlock`. Synchronous."""
         message = self._receive_nowait()
         if message is None:
-            raise trio.WouldBlock
+            raise trio.EndOfChannel if self._subscription.outbox.closed else trio.WouldBlock
         return message
 
     def statistics(self) -> SubscriptionStatistics:

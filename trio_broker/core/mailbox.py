@@ -80,10 +80,10 @@ class Mailbox:
         self.waiting_cost += cost
         self._memory.add(cost)
 
-    def take(self) -> Delivery | None:
-        """Take the oldest delivery; its cost stays on the account until `release`. None if the mailbox is empty."""
-        if self._head is None and not self._open_head():
-            return None
+    def take(self) -> Delivery:
+        """Take the oldest delivery; its cost stays on the account until `release`. The mailbox must not be empty."""
+        if self._head is None:
+            self._open_head()
         head, cost = self._head, self._head_cost
         assert head is not None
         if self._head_index:

@@ -52,7 +52,7 @@ class Queue(Channel):
 
     def remove(self, subscription: Subscription) -> None:
         self._rotation.pop(subscription, None)
-        self._full.discard(subscription)
+        self._full.pop(subscription, None)
 
     def _give_back(self, taken: Sequence[Delivery], waiting: Sequence[Delivery]) -> None:
         """Put both back by position. What was taken too often is given up; see ``deliveries_max``."""
@@ -69,7 +69,7 @@ class Queue(Channel):
         self._dispatch()
 
     def has_room(self, subscription: Subscription) -> None:
-        self._full.remove(subscription)
+        del self._full[subscription]
         self._rotation[subscription] = None
         self._dispatch()
 
@@ -120,7 +120,7 @@ class Queue(Channel):
             subscription.put(delivery if share == 1 else delivery[index::share])
             if subscription.mailbox.is_full:
                 del self._rotation[subscription]
-                self._full.add(subscription)
+                self._full[subscription] = None
             elif index < count % share or share == count:
                 self._rotation.move_to_end(subscription)
 

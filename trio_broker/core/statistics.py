@@ -1,7 +1,8 @@
 """What can be counted, and the frozen values in which it is shown.
 
-Every message that a broker accepted is, at any moment, in exactly one of these places: delivered, dropped, discarded,
-unrouted, or still waiting. Losses are counted where they happen, never silent.
+Every message that a queue accepted is, at any moment, in exactly one of these places: waiting, delivered, poisoned or
+discarded. Of a topic's, each subscription has its own copy, which is waiting, delivered, dropped or discarded; one that
+nobody was subscribed for is unrouted. Losses are counted where they happen, never silent.
 """
 
 from __future__ import annotations

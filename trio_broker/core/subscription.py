@@ -91,10 +91,8 @@ class Subscription:
         mailbox, taken = self.mailbox, self._taken
         self._announced = False
         size_bytes = 0
-        while size_bytes < bytes_max:
+        while mailbox.messages and size_bytes < bytes_max:
             delivery = mailbox.take()
-            if delivery is None:
-                return list(taken)
             taken.append(delivery)
             size_bytes += delivery.batch.bytes
         self._announce_what_is_left()
@@ -166,14 +164,20 @@ class Subscription:
         self.channel.end(taken, waiting)
 
     def evict(self, reason: str) -> None:
-        """End this subscription because its owner broke a rule; its owner's scope is cancelled with the reason."""
-        if self.ended:
+        """End this subscription because its owner broke a rule.
+
+        A connection's scope is cancelled with the reason, and the connection then leaves: only its writer knows what
+        of a write that is under way has left. A program's own subscription leaves here.
+        """
+        if self.ended or self.evicted is not None:
             return
         self.evicted = reason
         self.channel.counters.evicted += 1
-        self.leave()
+        self.retire()
         self.outbox.close()
-        if self.owner is not None:
+        if self.owner is None:
+            self.leave()
+        else:
             self.owner.cancel(reason=f"evicted: {reason}")
 
     def statistics(self) -> SubscriptionStatistics:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, final
 
 from trio_broker.core.channel import Channel
 from trio_broker.core.statistics import ChannelStatistics
-from trio_broker.limits import Overflow
+from trio_broker.limits import BATCH_COST, Overflow
 from trio_broker.message import Delivery
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ class Topic(Channel):
             if subscription.overflow is Overflow.BLOCK:
                 subscription.put(delivery)
                 if subscription.mailbox.is_full:
-                    self._full.add(subscription)
+                    self._full[subscription] = None
             else:
                 self._put_by_policy(subscription, delivery)
 
@@ -91,9 +91,10 @@ class Topic(Channel):
         match subscription.overflow:
             case Overflow.DISCONNECT:
                 if mailbox.is_full:
+                    dropped = len(delivery)
                     subscription.evict("its mailbox was full, and its overflow policy is to disconnect")
-                    return
-                subscription.put(delivery)
+                else:
+                    subscription.put(delivery)
             case Overflow.LATEST:
                 dropped = mailbox.messages + len(delivery) - 1
                 subscription.put(delivery)
@@ -115,7 +116,7 @@ class Topic(Channel):
 
     def _no_longer_full(self, subscription: Subscription) -> None:
         if subscription in self._full:
-            self._full.remove(subscription)
+            del self._full[subscription]
             self.line.progress()
             if not self._full:
                 self._changed.unpark_all()
@@ -137,6 +138,6 @@ def _admitted(delivery: Delivery, room: int) -> int:
         return len(delivery)
     index = 0
     while index < len(delivery) and room > 0:
-        room -= batch.part_cost(index)
+        room -= batch.part_cost(index) + (0 if index else BATCH_COST)
         index += 1
     return index

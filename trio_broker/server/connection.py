@@ -66,6 +66,7 @@ class Connection:
         "_subscription",
         "_tasks",
         "_transport",
+        "has_spoken",
         "reason",
     )
 
@@ -83,6 +84,7 @@ class Connection:
         self._overdue = ""  # what is to be said when it passes
         self._reading = trio.CancelScope()  # around the reader: its deadline, and how a drain stops it
         self._tasks: trio.CancelScope | None = None  # around both tasks
+        self.has_spoken = False  # nothing is left to be sent, or nobody to send it to
         self.reason = ""  # why this connection ends; the first cause stays
 
     async def run(self) -> None:
@@ -99,9 +101,12 @@ class Connection:
                 tasks.start_soon(self._write)
                 await self._read()
                 self._outbox.close()
+            self.has_spoken = True
             await self._transport.finish(self._broker.limits.linger_seconds_max)
         finally:
             if self._subscription is not None:
+                if self._subscription.evicted is not None:
+                    self._give_reason(f"evicted: {self._subscription.evicted}")
                 self._subscription.leave()
             self._broker.memory.add(-self._held_bytes)
             self._log.info("closed", reason=self.reason or "cancelled")
@@ -184,7 +189,7 @@ class Connection:
                     if self._debug:
                         self._log_messages(batch)
                     if not self._broker.offer(batch):
-                        await self._broker.publish_batch(batch, self._broker.limits.publish_seconds_max)
+                        await self._publish(batch)
                 case Subscribe(channel=channel):
                     if channel is not None:
                         self._subscription = self._broker.attach(channel, self._outbox, owner=self._tasks)
@@ -198,6 +203,14 @@ class Connection:
             self._end(str(error), refused=True)
             return False
         return True
+
+    async def _publish(self, batch: Batch) -> None:
+        """Wait in the channel's line; what a drain sends away from there was not accepted, and the log says so."""
+        try:
+            await self._broker.publish_batch(batch, self._broker.limits.publish_seconds_max)
+        except trio.Cancelled:
+            self._log.info("abandoned", channel=batch.channel, messages=len(batch))
+            raise
 
     def _log_messages(self, batch: Batch) -> None:
         for message in batch:
@@ -234,7 +247,6 @@ class Connection:
                 stall.move(sent)
             if sent < len(data) and not await self._send_rest(subscription, deliveries, data, sent):
                 subscription.evict(stall_reason(self._broker.limits))
-                self._give_reason(f"evicted: {subscription.evicted}")
                 return
             subscription.settle()
             if stall.runs and not subscription.mailbox.messages:

@@ -46,7 +46,7 @@ class DrainReport:
         connections: how many were open when it began, and are closed now.
         delivered: messages that were still delivered during the drain.
         discarded: messages that stayed in the mailboxes of topics' subscribers that did not take them in time.
-        cut: connections that did not end by themselves: cancelled at the deadline, for most.
+        cut: connections that were cancelled before they had said everything: at the deadline, for most.
         seconds: how long it took.
     """
 
@@ -61,7 +61,18 @@ class DrainReport:
 class Server:
     """A broker's doors: what `serve` gives to ``nursery.start``. Made by `serve` alone."""
 
-    __slots__ = ("_accepting", "_before", "_broker", "_connections", "_cut", "_ended", "_log", "_open", "listeners")
+    __slots__ = (
+        "_accepting",
+        "_before",
+        "_broker",
+        "_connections",
+        "_cut",
+        "_ended",
+        "_ended_at",
+        "_log",
+        "_open",
+        "listeners",
+    )
 
     def __init__(self, broker: Broker, listeners: Sequence[AnyListener]) -> None:
         self._broker = broker
@@ -73,6 +84,7 @@ class Server:
         self._before: DrainReport | None = None  # the totals when a drain began; None while none has
         self._cut = 0  # connections that were cancelled from outside
         self._ended = trio.Event()
+        self._ended_at = 0.0  # when
 
     @property
     def port(self) -> int:
@@ -109,7 +121,7 @@ class Server:
             delivered=counters.delivered - before.delivered,
             discarded=counters.discarded - before.discarded,
             cut=self._cut,
-            seconds=trio.current_time() - before.seconds,
+            seconds=max(0.0, self._ended_at - before.seconds),
         )
 
     def begin_drain(self) -> None:
@@ -148,6 +160,7 @@ class Server:
                     finally:
                         self._retire_all()
         finally:
+            self._ended_at = trio.current_time()
             self._ended.set()
 
     async def _handle(self, stream: trio.abc.Stream) -> None:  # noqa: ASYNC910  a task: it has parks enough
@@ -170,12 +183,11 @@ class Server:
     async def _converse(self, connection: Connection) -> None:
         """Run a connection that was admitted."""
         self._open[connection] = None
-        self._cut += 1  # unless it ends by itself
         try:
             await connection.run()
-            self._cut -= 1
         finally:
             del self._open[connection]
+            self._cut += not connection.has_spoken
 
 
 async def serve(  # noqa: ASYNC128  `Server._run` calls started()
@@ -221,8 +233,11 @@ async def serve(  # noqa: ASYNC128  `Server._run` calls started()
 
 def make_logger() -> FilteringBoundLogger:
     """A structlog front for the standard library's logger ``trio_broker``: the program decides what becomes of it."""
+    standard = logging.getLogger("trio_broker")
+    if not standard.handlers:
+        standard.addHandler(logging.NullHandler())  # a program without logging gets none of ours on its stderr
     logger: FilteringBoundLogger = structlog.wrap_logger(
-        logging.getLogger("trio_broker"),
+        standard,
         processors=[structlog.stdlib.filter_by_level, structlog.stdlib.render_to_log_kwargs],
         wrapper_class=structlog.stdlib.BoundLogger,
         context_class=dict,

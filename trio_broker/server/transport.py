@@ -25,8 +25,9 @@ __all__ = ["StreamTransport", "TcpTransport", "Transport", "open_transport"]
 _GROWTH: Final = 4
 """A read that came back full makes the next one this much larger; one that used less than such a share, smaller."""
 
-_PIECE_BYTES: Final = 65_536
-"""What a general stream is given at once; of a write that is cut off, whole pieces count as sent."""
+_PIECE_BYTES_MAX: Final = 65_536
+"""What a general stream is given at once: of a write that is cut off, whole pieces count as sent. It is no more than
+the stall rule's measure, since within a piece no movement can be seen."""
 
 
 class Transport(Protocol):
@@ -176,15 +177,16 @@ class StreamTransport:
 
     Args:
         stream: the stream; this transport closes it.
-        limits: ``read_bytes_max`` is used.
+        limits: ``read_bytes_max`` and ``stall_bytes_min`` are used.
         peer: what to call the peer.
     """
 
-    __slots__ = ("_read_bytes", "_stream", "peer")
+    __slots__ = ("_piece_bytes", "_read_bytes", "_stream", "peer")
 
     def __init__(self, stream: trio.abc.Stream, limits: Limits, peer: str = "stream") -> None:
         self._stream = stream
         self._read_bytes = limits.read_bytes_max
+        self._piece_bytes = min(_PIECE_BYTES_MAX, limits.stall_bytes_min)
         self.peer = peer
 
     async def receive(self) -> bytes:
@@ -194,7 +196,7 @@ class StreamTransport:
         return 0
 
     async def send(self, data: memoryview) -> int:
-        piece = data[:_PIECE_BYTES]
+        piece = data[: self._piece_bytes]
         await self._stream.send_all(piece)
         return len(piece)
 
