@@ -22,6 +22,8 @@ MESSAGE_COST: Final = 64
 BATCH_COST: Final = 512
 """Bytes of overhead a batch: the batch, its list of parts, its delivery and their places in a channel."""
 
+_READ_BYTES_MAX: Final = 64 * MIB  # a read allocates what it may give
+
 
 class Overflow(enum.StrEnum):
     """What a topic does when the mailbox of one of its subscriptions is full.
@@ -105,5 +107,7 @@ class Limits:
             raise ValueError(
                 f"read_bytes_max ({self.read_bytes_max}) is less than read_bytes_min ({self.read_bytes_min})"
             )
+        if self.read_bytes_max > _READ_BYTES_MAX:
+            raise ValueError(f"read_bytes_max is {self.read_bytes_max}; at most {_READ_BYTES_MAX} can be read at once")
         if self.frame_bytes_max > 2**32 - 1:
             raise ValueError(f"frame_bytes_max is {self.frame_bytes_max}; a frame's length has four bytes")

@@ -106,6 +106,7 @@ class Client:
         self._closing = False  # nothing more is accepted; the writer ends when all is written
         self._broken: str | None = None  # why nothing more can be written
 
+    @trio.lowlevel.enable_ki_protection
     async def publish(self, channel: str, body: bytes) -> None:
         """Hand a message over for sending. Messages go out in the order in which they were handed over.
 
@@ -176,6 +177,7 @@ class Client:
         except trio.BrokenResourceError as error:
             self._break(f"the connection broke: {error}")
 
+    @trio.lowlevel.enable_ki_protection
     async def _watch(self, writing: trio.CancelScope) -> None:  # noqa: ASYNC910  as above
         """Notice that the broker went, which nothing else would tell before the next write."""
         try:
@@ -233,6 +235,7 @@ async def connect(
             writing = trio.CancelScope()
             written = trio.Event()
 
+            @trio.lowlevel.enable_ki_protection  # Ctrl-C is for the program's own tasks
             async def write() -> None:
                 with writing:
                     await client._write()

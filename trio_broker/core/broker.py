@@ -2,6 +2,9 @@
 
 A broker has no task and no socket of its own. It is a synchronous structure around which publishers and receivers
 wait, so it needs no nursery, and an exception in the body of `open_broker` leaves it as it is.
+
+What a program's own task calls is protected from `KeyboardInterrupt`: Ctrl-C comes out of a call before or after what
+it does, never in the middle.
 """
 
 from __future__ import annotations
@@ -47,6 +50,7 @@ class Broker:
 
     # -- for programs ------------------------------------------------------------------------------------------------
 
+    @trio.lowlevel.enable_ki_protection
     async def publish(self, channel: str, body: bytes, *, headers: Mapping[str, str] | None = None) -> None:
         """Publish a message: to all subscriptions of a topic, or to one subscription of a queue.
 
@@ -76,6 +80,7 @@ class Broker:
         else:
             await self.publish_batch(batch)
 
+    @trio.lowlevel.enable_ki_protection
     def publish_nowait(self, channel: str, body: bytes, *, headers: Mapping[str, str] | None = None) -> None:
         """Publish a message if that is possible without waiting.
 
@@ -143,6 +148,7 @@ class Broker:
 
     # -- for servers -------------------------------------------------------------------------------------------------
 
+    @trio.lowlevel.enable_ki_protection
     def attach(
         self,
         channel: str,
@@ -212,6 +218,7 @@ class Broker:
         """
         await self._channel(batch.channel).publish(batch, patience_seconds)
 
+    @trio.lowlevel.enable_ki_protection
     def close(self) -> None:
         """End: publishers that wait are sent away with `BrokerDraining`, subscriptions get what is in their mailboxes
         and then the end, and what no subscription had taken from a queue is counted as discarded. Idempotent."""

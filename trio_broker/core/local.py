@@ -31,6 +31,7 @@ class LocalSubscription(trio.abc.ReceiveChannel[Message]):
         """The channel's name."""
         return self._subscription.channel.name
 
+    @trio.lowlevel.enable_ki_protection
     async def receive(self) -> Message:
         """Wait for the next message and take it.
 
@@ -60,6 +61,7 @@ class LocalSubscription(trio.abc.ReceiveChannel[Message]):
             if message is not None:
                 return message
 
+    @trio.lowlevel.enable_ki_protection
     def receive_nowait(self) -> Message:
         """Take the next message if one waits. Raises as `receive`, or `trio.WouldBlock`. Synchronous."""
         message = self._receive_nowait()
@@ -71,6 +73,7 @@ class LocalSubscription(trio.abc.ReceiveChannel[Message]):
         """What waits and what was lost, at this moment."""
         return self._subscription.statistics()
 
+    @trio.lowlevel.enable_ki_protection
     def close(self) -> None:
         """Leave the channel; what was not received goes back to a queue. Synchronous and idempotent."""
         self._closed = True

@@ -218,6 +218,7 @@ class Connection:
 
     # -- the writer --------------------------------------------------------------------------------------------------
 
+    @trio.lowlevel.enable_ki_protection  # as the reader, whose task is the server's
     async def _write(self) -> None:
         """Send what the outbox names until it is closed and everything has been sent."""
         try:

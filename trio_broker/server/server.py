@@ -124,6 +124,7 @@ class Server:
             seconds=max(0.0, self._ended_at - before.seconds),
         )
 
+    @trio.lowlevel.enable_ki_protection
     def begin_drain(self) -> None:
         """The synchronous step of `drain`, without the waiting. Idempotent."""
         if self._before is not None:
@@ -163,6 +164,7 @@ class Server:
             self._ended_at = trio.current_time()
             self._ended.set()
 
+    @trio.lowlevel.enable_ki_protection  # Ctrl-C is for the program's own tasks, not for a connection
     async def _handle(self, stream: trio.abc.Stream) -> None:  # noqa: ASYNC910  a task: it has parks enough
         """One connection, from accept to close. The one error boundary: what goes wrong here ends here."""
         limits, log = self._broker.limits, self._log

@@ -1,0 +1,81 @@
+"""A network in memory for the client: what `trio.open_tcp_stream` gives, with the other ends in the test's hands."""
+
+from __future__ import annotations
+
+from typing import final
+
+import pytest
+import trio
+
+from tests.server.streams import MemoryStream, stream_pair
+
+
+@final
+class _Socket:
+    """As much of a socket as the client looks at."""
+
+    def getsockname(self) -> tuple[str, int]:
+        return ("127.0.0.1", 50_000)
+
+
+@final
+class _ClientStream(trio.abc.HalfCloseableStream):
+    """A memory stream that has a socket."""
+
+    def __init__(self, stream: MemoryStream) -> None:
+        self._stream = stream
+        self.socket = _Socket()
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        await self._stream.send_all(data)
+
+    async def wait_send_all_might_not_block(self) -> None:
+        await self._stream.wait_send_all_might_not_block()
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        return await self._stream.receive_some(max_bytes)
+
+    async def send_eof(self) -> None:
+        await self._stream.send_eof()
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+
+@final
+class Network:
+    """Whom clients reach.
+
+    Attributes:
+        buffer_bytes: of the next connections.
+        write_bytes_max: what they take at a time.
+        reached: the broker's ends, in order of arrival.
+        ours: the clients' ends.
+    """
+
+    def __init__(self) -> None:
+        self.buffer_bytes = 65_536
+        self.write_bytes_max = 65_536
+        self.reached: list[MemoryStream] = []
+        self._someone = trio.Event()
+        self.ours: list[MemoryStream] = []
+
+    async def open_tcp_stream(self, host: str, port: int) -> _ClientStream:
+        await trio.lowlevel.checkpoint()
+        ours, theirs = stream_pair(self.buffer_bytes, self.write_bytes_max)
+        self.ours.append(ours)
+        self.reached.append(theirs)
+        self._someone.set()
+        return _ClientStream(ours)
+
+    async def next(self) -> MemoryStream:
+        """The latest connection; waits for the first."""
+        await self._someone.wait()
+        return self.reached[-1]
+
+
+def replace_network(monkeypatch: pytest.MonkeyPatch) -> Network:
+    """Let `trio.open_tcp_stream` lead into memory."""
+    network = Network()
+    monkeypatch.setattr(trio, "open_tcp_stream", network.open_tcp_stream)
+    return network
