@@ -110,20 +110,20 @@ class Delivery:
     Attributes:
         batch: the messages.
         positions: in a queue, the place of each in the order of acceptance; in a topic, nothing.
-        attempts: how often these messages were taken for a write before.
+        attempts: how often each was taken for a write before; nothing if none ever was.
         dropped_before: how many messages the subscription lost right before these.
     """
 
     batch: Batch
     positions: Sequence[int] = ()
-    attempts: int = 0
+    attempts: Sequence[int] = ()
     dropped_before: int = 0
 
     def __len__(self) -> int:
         return len(self.batch.parts)
 
     def __getitem__(self, which: slice) -> Delivery:
-        return Delivery(self.batch[which], self.positions[which], self.attempts)
+        return Delivery(self.batch[which], self.positions[which], self.attempts[which])
 
 
 @final

@@ -40,6 +40,15 @@ def bodies(deliveries: Iterable[Delivery]) -> list[bytes]:
     return [message.body for delivery in deliveries for message in delivery.batch]
 
 
+def tries(deliveries: Iterable[Delivery]) -> list[tuple[bytes, int]]:
+    """Each message's body, and how often it was taken before."""
+    return [
+        (message.body, tried)
+        for delivery in deliveries
+        for message, tried in zip(delivery.batch, delivery.attempts or [0] * len(delivery), strict=True)
+    ]
+
+
 class Peer:
     """A subscription and what its owner does with it: a connection's writer takes and settles."""
 

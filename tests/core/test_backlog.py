@@ -5,10 +5,11 @@ import heapq
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.core.helpers import bodies, framed, numbers
+from tests.core.helpers import bodies, framed, numbers, tries
 from trio_broker.core.backlog import Backlog
 from trio_broker.core.memory import Memory
-from trio_broker.message import Delivery, Message, plain_batch
+from trio_broker.message import Batch, Delivery, Message, plain_batch
+from trio_broker.wire import FRAMED, frame
 
 QUEUE = "/queue/q"
 
@@ -55,11 +56,11 @@ def test_interleaved_ones_are_merged_into_one_delivery() -> None:
     assert memory.cost == backlog.cost == backlog.messages == 0
 
 
-def test_what_cannot_be_merged_is_cut_so_that_the_order_holds() -> None:
+def test_each_message_keeps_its_own_attempts() -> None:
     memory = Memory(1)
     backlog = Backlog(memory)
     whole = fresh(0, 9)
-    tried = Delivery(whole.batch, whole.positions, attempts=1)
+    tried = Delivery(whole.batch, whole.positions, attempts=[1] * 9)
     backlog.give_back(whole[0:9:2])
     backlog.give_back(tried[1:8:2])
     popped = []
@@ -67,15 +68,51 @@ def test_what_cannot_be_merged_is_cut_so_that_the_order_holds() -> None:
         popped.append(delivery)
         assert memory.cost == backlog.cost
     assert bodies(popped) == numbers(0, 9)
-    assert [delivery.attempts for delivery in popped] == [0, 1] * 4 + [0]
+    assert [tried for _, tried in tries(popped)] == [0, 1] * 4 + [0]
     assert memory.cost == 0
 
 
-def test_messages_of_different_codecs_are_never_merged() -> None:
-    backlog = Backlog(Memory(1))
+def test_messages_of_different_codecs_are_merged_as_messages() -> None:
+    memory = Memory(1)
+    backlog = Backlog(memory)
     backlog.give_back(fresh(0, 3)[::2])
     backlog.give_back(Delivery(plain_batch(Message(QUEUE, b"1")), (1,)))
-    assert run(backlog) == numbers(0, 3)
+    delivery = backlog.pop()
+    assert delivery is not None
+    assert bodies([delivery]) == numbers(0, 3)
+    assert memory.cost == backlog.cost == backlog.messages == 0
+
+
+def test_what_is_merged_is_given_out_in_pieces() -> None:
+    """As large as reads are, so that whoever can take a little more does not get all that several had."""
+    memory = Memory(1)
+    backlog = Backlog(memory)
+    parts = [frame(bytes(1000))] * 1200
+    whole = Delivery(Batch(QUEUE, parts, FRAMED), range(1200))
+    for first in range(3):
+        backlog.give_back(whole[first::3])
+    sizes: list[int] = []
+    positions: list[int] = []
+    while (delivery := backlog.pop()) is not None:
+        assert memory.cost == backlog.cost
+        assert delivery.batch.cost <= 300_000
+        sizes.append(len(delivery))
+        positions.extend(delivery.positions)
+    assert positions == list(range(1200))
+    assert len(sizes) < 10
+    assert memory.cost == backlog.messages == 0
+
+
+def test_merging_does_not_depend_on_what_was_tried_before() -> None:
+    """The work is counted: 2,000 messages that alternate between tried and not are not cut one by one."""
+    backlog = Backlog(Memory(1))
+    whole = fresh(0, 2000)
+    backlog.give_back(whole[0::2])
+    tried = whole[1::2]
+    backlog.give_back(Delivery(tried.batch, tried.positions, [3] * len(tried)))
+    (delivery,) = iter(backlog.pop, None)
+    assert list(delivery.positions) == list(range(2000))
+    assert list(delivery.attempts) == [0, 3] * 1000
 
 
 def test_clear_counts_what_it_gives_up() -> None:
@@ -104,7 +141,7 @@ def returns(draw: st.DrawFn) -> list[Delivery]:
             if draw(st.booleans()):
                 share = share[sent:]
             if len(share):
-                deliveries.append(Delivery(share.batch, share.positions, draw(st.integers(0, 2))))
+                deliveries.append(Delivery(share.batch, share.positions, [draw(st.integers(0, 2))] * len(share)))
     return draw(st.permutations(deliveries))
 
 
@@ -126,9 +163,9 @@ def test_the_order_is_whole_whatever_comes_back_when(
             return
         assert memory.cost == backlog.cost
         assert before > 0
-        for position, message in zip(delivery.positions, delivery.batch, strict=True):
-            assert message.body == b"%d" % position
-            popped.append((position, delivery.attempts))
+        for position, (body, tried) in zip(delivery.positions, tries([delivery]), strict=True):
+            assert body == b"%d" % position
+            popped.append((position, tried))
             assert popped[-1] == heapq.heappop(expected)
 
     if with_fresh:
@@ -137,8 +174,8 @@ def test_the_order_is_whole_whatever_comes_back_when(
             heapq.heappush(expected, (position, 0))
     for delivery in returned:
         backlog.give_back(delivery)
-        for position in delivery.positions:
-            heapq.heappush(expected, (position, delivery.attempts))
+        for position, (_, tried) in zip(delivery.positions, tries([delivery]), strict=True):
+            heapq.heappush(expected, (position, tried))
         assert backlog.messages == len(expected)
         assert memory.cost == backlog.cost
     for _ in range(pops_between):

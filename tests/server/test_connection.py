@@ -173,6 +173,23 @@ async def test_slow_but_moving_by_a_smaller_measure(autojump_clock: MockClock) -
         assert house.evicted() == 0
 
 
+async def test_a_peer_that_moves_keeps_publishers_patient(autojump_clock: MockClock) -> None:
+    """One write may take longer than ``publish_seconds_max`` at the slowest pace that the stall rule allows."""
+    limits = Limits(stall_bytes_min=1000, publish_seconds_max=30, mailbox_bytes_max=1000)
+    async with open_house(limits, buffer_bytes=500) as house:
+        slow = await house.subscribe("/topic/x")
+        publisher = await house.sender()
+        await publisher.publish("/topic/x", bytes(20_000))
+        await publisher.publish("/topic/x", b"waits")
+        stream = bytearray()
+        while len(stream) < 20_004 + 4 + len(b"waits"):
+            await trio.sleep(9)
+            for _ in range(3):
+                stream += await slow.stream.receive_some(500)
+        assert cut_frames(bytes(stream)) == ([bytes(20_000), b"waits"], b"")
+        assert trio.current_time() > 100
+
+
 async def test_a_mailbox_that_empties_is_moving_enough(autojump_clock: MockClock) -> None:
     """Small messages to who reads them late, but all of them: nothing waits afterwards, so the clock stops."""
     async with open_house(buffer_bytes=100) as house:

@@ -3,21 +3,26 @@
 Two kinds of messages wait. *Fresh* ones were never given to anybody; they stand in the order of their acceptance.
 *Returned* ones were given to a subscription that ended before they were sent. Whatever was given came from the front,
 so every returned message has its place before every fresh one. Among each other the returned come back in any order,
-and interleaved, since a queue deals its batches out in turn: they stand in a heap by their first position, and runs
+and interleaved, since a queue deals its batches out in turn: they stand in a heap by their first position, and those
 that overlap are merged when they reach the front.
 """
 
 from __future__ import annotations
 
 import heapq
-from bisect import bisect_left
 from collections import deque
-from typing import final
+from itertools import repeat
+from operator import itemgetter
+from typing import Any, Final, final
 
 from trio_broker.core.memory import Memory
-from trio_broker.message import Batch, Delivery
+from trio_broker.message import PLAIN, Batch, Codec, Delivery
 
 __all__ = ["Backlog"]
+
+_PIECE_COST: Final = 256 * 1024
+"""What is merged is given out in pieces of about this cost, as it would have come from a read: a subscription that can
+take a little more must not get all that several had."""
 
 
 @final
@@ -62,28 +67,21 @@ class Backlog:
         return messages
 
     def _pop_returned(self) -> Delivery:
-        """The front of the returned: a run up to where the next one that cannot be merged with it begins."""
+        """The front of the returned; what overlaps it is merged with it first, and goes back in pieces."""
         _, first = heapq.heappop(self._returned)
         overlapping = [first]
         last_position = first.positions[-1]
         while self._returned and self._returned[0][0] < last_position:
-            other = self._returned[0][1]
-            if other.attempts != first.attempts or other.batch.codec is not first.batch.codec:
-                break
-            heapq.heappop(self._returned)
+            _, other = heapq.heappop(self._returned)
             overlapping.append(other)
             last_position = max(last_position, other.positions[-1])
-        if len(overlapping) > 1:
-            before = sum(delivery.batch.cost for delivery in overlapping)
-            first = _merge(overlapping)
-            self._correct(first.batch.cost - before)
-        if self._returned and self._returned[0][0] < last_position:
-            cut = bisect_left(first.positions, self._returned[0][0])
-            rest = first[cut:]
-            head = first[:cut]
-            self._correct(rest.batch.cost + head.batch.cost - first.batch.cost)
-            heapq.heappush(self._returned, (rest.positions[0], rest))
-            first = head
+        if len(overlapping) == 1:
+            return first
+        first, *others = _merge(overlapping)
+        before = sum(delivery.batch.cost for delivery in overlapping)
+        self._correct(first.batch.cost + sum(delivery.batch.cost for delivery in others) - before)
+        for other in others:
+            heapq.heappush(self._returned, (other.positions[0], other))
         return first
 
     def _count(self, delivery: Delivery, sign: int) -> None:
@@ -96,10 +94,25 @@ class Backlog:
         self._memory.add(cost)
 
 
-def _merge(deliveries: list[Delivery]) -> Delivery:
-    """One delivery of all these messages, in order of position."""
-    pairs = [pair for delivery in deliveries for pair in zip(delivery.positions, delivery.batch.parts, strict=True)]
-    pairs.sort(key=lambda pair: pair[0])
+def _merge(deliveries: list[Delivery]) -> list[Delivery]:
+    """All these messages in order of position, in pieces of about `_PIECE_COST`.
+
+    Merged once and for all, whatever was sent or tried before: cutting runs at each other's positions instead would
+    take time in the square of their number.
+    """
     batch = deliveries[0].batch
-    merged = Batch(batch.channel, [part for _, part in pairs], batch.codec)
-    return Delivery(merged, tuple(position for position, _ in pairs), deliveries[0].attempts)
+    codec: Codec = batch.codec
+    if any(delivery.batch.codec is not codec for delivery in deliveries):
+        codec = PLAIN
+    rows: list[tuple[int, int, Any]] = []
+    for delivery in deliveries:
+        parts = delivery.batch.parts if delivery.batch.codec is codec else list(delivery.batch)
+        rows.extend(zip(delivery.positions, delivery.attempts or repeat(0), parts, strict=False))
+    rows.sort(key=itemgetter(0))
+    merged = Delivery(
+        Batch(batch.channel, [part for _, _, part in rows], codec),
+        [position for position, _, _ in rows],
+        [attempts for _, attempts, _ in rows] if any(attempts for _, attempts, _ in rows) else (),
+    )
+    size = max(1, len(rows) * _PIECE_COST // merged.batch.cost)
+    return [merged] if size >= len(rows) else [merged[start : start + size] for start in range(0, len(rows), size)]

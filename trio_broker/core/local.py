@@ -93,7 +93,7 @@ class LocalSubscription(trio.abc.ReceiveChannel[Message]):
         return self._subscription.receive_nowait()
 
     def _raise_if_over(self) -> None:
-        if self._subscription.evicted is not None:
-            raise SubscriptionEvicted(self.channel, self._subscription.evicted)
         if self._closed:
             raise trio.ClosedResourceError
+        if self._subscription.evicted is not None:
+            raise SubscriptionEvicted(self.channel, self._subscription.evicted)

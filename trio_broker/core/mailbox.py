@@ -57,7 +57,7 @@ class Mailbox:
         self.messages = 0  # how many wait
         self.waiting_cost = 0  # what they cost
         self.taken_cost = 0  # what the owner has taken and not yet moved
-        self.moved = 0  # bytes that ever left: the stall rule's odometer
+        self.moved = 0  # cost of what a program ever received: the stall rule's odometer
         self._lost_oldest = 0  # messages lost right before the oldest that waits
         self._lost_newest = 0  # messages lost right after the newest that waits
 

@@ -18,14 +18,13 @@ from typing import TYPE_CHECKING, final
 from trio_broker.core.backlog import Backlog
 from trio_broker.core.channel import Channel
 from trio_broker.core.statistics import ChannelStatistics
-from trio_broker.message import Delivery
+from trio_broker.message import Batch, Delivery
 
 if TYPE_CHECKING:
     from trio_broker.core.memory import Memory
     from trio_broker.core.statistics import Counters
     from trio_broker.core.subscription import Subscription
     from trio_broker.limits import Limits
-    from trio_broker.message import Batch
 
 __all__ = ["Queue"]
 
@@ -57,10 +56,9 @@ class Queue(Channel):
     def _give_back(self, taken: Sequence[Delivery], waiting: Sequence[Delivery]) -> None:
         """Put both back by position. What was taken too often is given up; see ``deliveries_max``."""
         for delivery in taken:
-            again = Delivery(delivery.batch, delivery.positions, delivery.attempts + 1)
-            if again.attempts >= self.limits.deliveries_max:
-                self.counters.poisoned += len(again)
-            else:
+            again = _tried_again(delivery, self.limits.deliveries_max)
+            self.counters.poisoned += len(delivery) - len(again)
+            if len(again):
                 self._backlog.give_back(again)
         for delivery in waiting:
             self._backlog.give_back(delivery)
@@ -132,3 +130,17 @@ class Queue(Channel):
 
     def _is_empty(self) -> bool:
         return not self._backlog.messages
+
+
+def _tried_again(delivery: Delivery, deliveries_max: int) -> Delivery:
+    """The same messages, each taken for a write once more, without those for which that was once too often."""
+    attempts = [count + 1 for count in delivery.attempts or [0] * len(delivery)]
+    if max(attempts) < deliveries_max:
+        return Delivery(delivery.batch, delivery.positions, attempts)
+    kept = [index for index, count in enumerate(attempts) if count < deliveries_max]
+    batch = delivery.batch
+    return Delivery(
+        Batch(batch.channel, [batch.parts[index] for index in kept], batch.codec),
+        [delivery.positions[index] for index in kept],
+        [attempts[index] for index in kept],
+    )

@@ -49,7 +49,7 @@ class ChannelStatistics:
     name: str
     kind: str  # "topic" or "queue"
     subscriptions: int
-    full: int  # subscriptions whose mailbox is full
+    full: int  # subscriptions whose full mailbox makes a topic wait, or a queue skip them
     publishers_waiting: int
     backlog_messages: int  # always 0 for a topic
     backlog_cost: int

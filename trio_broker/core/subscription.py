@@ -114,6 +114,10 @@ class Subscription:
                 break
             messages -= len(delivery)
 
+    def moves(self) -> None:
+        """Its owner moves, even if nothing has left whole yet: who waits for the channel has its patience again."""
+        self.channel.line.progress()
+
     async def turn(self) -> None:
         """Wait for this subscription's turn, where it is the only one of its outbox; see `Outbox.turn`."""
         await self.outbox.turn()

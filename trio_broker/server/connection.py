@@ -269,6 +269,7 @@ class Connection:
                 if not count:
                     return False
                 sent += count
+                subscription.moves()
             return True
         finally:
             if sent < len(data):
