@@ -5,23 +5,21 @@ import trio
 
 from tests.client.network import Network, replace_network
 
+HANG_SECONDS = 100_000.0
+
 
 @pytest.fixture
-def network(monkeypatch: pytest.MonkeyPatch) -> Network:
-    """A network in memory. Whatever connects afterwards, to whatever address, arrives in it."""
-    return replace_network(monkeypatch)
+async def network(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Network]:
+    """A network in memory. Whatever connects afterwards, to whatever address, arrives in it.
 
-
-@pytest.fixture(autouse=True)
-async def watchdog(request: pytest.FixtureRequest) -> AsyncIterator[None]:
-    """Give a test up that waits for what never comes. An autojump clock gets there at once, a frozen one never."""
-    virtual = {"autojump_clock", "mock_clock"} & set(request.fixturenames)
+    A test that waits for what never comes is given up, at once by the autojump clock.
+    """
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(_give_up, 100_000 if virtual else 60)
-        yield
+        nursery.start_soon(_give_up)
+        yield replace_network(monkeypatch)
         nursery.cancel_scope.cancel()
 
 
-async def _give_up(seconds: float) -> None:
-    await trio.sleep(seconds)
-    raise trio.TooSlowError(f"it waits for what never comes ({seconds} s)")
+async def _give_up() -> None:
+    await trio.sleep(HANG_SECONDS)
+    raise trio.TooSlowError("it waits for what never comes")

@@ -18,6 +18,13 @@ from tests.server.streams import MemoryListener, MemoryStream
 from trio_broker import Broker, Limits, Server, open_broker, serve
 
 
+HANG_SECONDS = 100_000.0
+"""Virtual time after which a test is given up that waits for what never comes: an autojump clock gets there at once.
+Without it, nothing to wait for is a clock that stands still."""
+
+TCP_HANG_SECONDS = 120.0
+
+
 def frame(payload: bytes) -> bytes:
     """The frame around a payload; written down here once more, so that no mistake in the framing is shared."""
     return struct.pack(">I", len(payload)) + payload
@@ -144,10 +151,11 @@ async def open_house(
 ) -> AsyncIterator[House]:
     """A house for the length of a block, in virtual time. Afterwards the account is even and every stream closed."""
     listener = MemoryListener(buffer_bytes, write_bytes_max)
-    async with open_broker(limits) as broker, trio.open_nursery() as nursery:
-        server: Server = await nursery.start(functools.partial(serve, broker, listeners=[listener]))
-        yield House(broker, server, listener)
-        nursery.cancel_scope.cancel()
+    with trio.fail_after(HANG_SECONDS):
+        async with open_broker(limits) as broker, trio.open_nursery() as nursery:
+            server: Server = await nursery.start(functools.partial(serve, broker, listeners=[listener]))
+            yield House(broker, server, listener)
+            nursery.cancel_scope.cancel()
     assert server.connections == 0
     assert listener.closed
     assert all(stream.closed for stream in listener.accepted)
@@ -189,15 +197,16 @@ async def open_tcp_house(limits: Limits | None = None) -> AsyncIterator[TcpHouse
     Time is the test's: never the autojump clock, which would jump while the kernel works. A frozen one
     will do.
     """
-    async with open_broker(limits) as broker, trio.open_nursery() as nursery:
-        server: Server = await nursery.start(functools.partial(serve, broker, port=0))
-        house = TcpHouse(broker, server)
-        try:
-            yield house
-        finally:
-            for peer in house.peers:
-                await trio.aclose_forcefully(peer.stream)
-        nursery.cancel_scope.cancel()
+    with trio.fail_after(TCP_HANG_SECONDS):
+        async with open_broker(limits) as broker, trio.open_nursery() as nursery:
+            server: Server = await nursery.start(functools.partial(serve, broker, port=0))
+            house = TcpHouse(broker, server)
+            try:
+                yield house
+            finally:
+                for peer in house.peers:
+                    await trio.aclose_forcefully(peer.stream)
+            nursery.cancel_scope.cancel()
     assert server.connections == 0
     assert broker.memory.cost == 0
 
