@@ -94,7 +94,7 @@ def test_text_for_people_and_fields_for_programs(error: BrokerError, text: str, 
 
 @pytest.mark.parametrize("error", [case[0] for case in CASES], ids=[type(case[0]).__name__ for case in CASES])
 def test_every_field_is_documented(error: BrokerError) -> None:
-    documented = re.findall(r"^        (\w+): ", type(error).__doc__ or "", re.MULTILINE)
+    documented = re.findall(r"^    (\w+): ", inspect.getdoc(type(error)) or "", re.MULTILINE)
     assert documented == list(vars(error))
 
 

@@ -17,7 +17,6 @@ from trio.testing import wait_all_tasks_blocked
 from tests.server.streams import MemoryListener, MemoryStream
 from trio_broker import Broker, Limits, Server, open_broker, serve
 
-
 HANG_SECONDS = 100_000.0
 """Virtual time after which a test is given up that waits for what never comes: an autojump clock gets there at once.
 Without it, nothing to wait for is a clock that stands still."""

@@ -182,9 +182,11 @@ class RaisingStream(trio.abc.Stream):
         error: what to raise.
         where: the method that raises it, once; the others wait for ever, or do nothing.
         data: what is received first.
+        always: raise every time, not only the first.
     """
 
-    def __init__(self, error: BaseException, where: str, data: bytes = b"") -> None:
+    def __init__(self, error: BaseException, where: str, data: bytes = b"", *, always: bool = False) -> None:
+        self._always = always
         self._error = error
         self._where = where
         self._data = data
@@ -208,6 +210,7 @@ class RaisingStream(trio.abc.Stream):
 
     async def _act(self, name: str, otherwise: Callable[[], Awaitable[object]]) -> None:
         if name == self._where:
-            self._where = ""
+            if not self._always:
+                self._where = ""
             raise self._error
         await otherwise()

@@ -139,20 +139,39 @@ async def test_a_byte_every_nine_seconds_is_not_moving(autojump_clock: MockClock
         nursery.cancel_scope.cancel()
 
 
+async def take_slowly(peer: Peer, total: int, each: int) -> bytes:
+    """Read so many bytes in all, a share of them every nine seconds."""
+    data = bytearray()
+    while len(data) < total:
+        await trio.sleep(9)
+        target = min(len(data) + each, total)
+        while len(data) < target:
+            chunk = await peer.stream.receive_some(target - len(data))
+            assert chunk, "evicted"
+            data += chunk
+    return bytes(data)
+
+
 async def test_slow_but_moving_is_not_evicted(autojump_clock: MockClock) -> None:
-    """64 KiB each nine seconds, for minutes."""
-    bodies = numbered(40, 50_000)
+    """128 KiB each nine seconds, for minutes."""
+    bodies = numbered(80, 50_000)
     async with open_house(Limits(mailbox_bytes_max=100_000)) as house, trio.open_nursery() as nursery:
         slow = await house.subscribe("/topic/x")
         nursery.start_soon(publish_all, house.broker, "/topic/x", bodies)
-        data = bytearray()
-        while len(data) < 40 * 50_004:
-            await trio.sleep(9)
-            target = min(len(data) + 66_000, 40 * 50_004)
-            while len(data) < target:
-                data += await slow.stream.receive_some(target - len(data))
-        assert cut_frames(bytes(data)) == (bodies, b"")
+        assert cut_frames(await take_slowly(slow, 80 * 50_004, 132_000)) == (bodies, b"")
         assert trio.current_time() > 250
+        assert house.evicted() == 0
+
+
+async def test_slow_but_moving_across_the_end_of_a_write(autojump_clock: MockClock) -> None:
+    """66,000 bytes in nine seconds are more than the rule asks for, wherever one write ends and the next begins."""
+    bodies = numbered(20, 95_532)
+    limits = Limits(write_bytes_max=1, mailbox_bytes_max=64 * 1024 * 1024)
+    async with open_house(limits, buffer_bytes=500) as house:
+        slow = await house.subscribe("/topic/x")
+        for body in bodies:
+            house.broker.publish_nowait("/topic/x", body)
+        assert cut_frames(await take_slowly(slow, 20 * 95_536, 66_000)) == (bodies, b"")
         assert house.evicted() == 0
 
 
@@ -181,12 +200,14 @@ async def test_a_peer_that_moves_keeps_publishers_patient(autojump_clock: MockCl
         publisher = await house.sender()
         await publisher.publish("/topic/x", bytes(20_000))
         await publisher.publish("/topic/x", b"waits")
-        stream = bytearray()
-        with trio.fail_after(150):
-            while len(stream) < 20_004 + 4 + len(b"waits"):
-                await trio.sleep(9)
-                for _ in range(3):
-                    stream += await slow.stream.receive_some(500)
+        stream, end = bytearray(), 20_004 + 4 + len(b"waits")
+        while len(stream) < end:
+            await trio.sleep(9)
+            target = min(len(stream) + 1500, end)
+            while len(stream) < target:
+                data = await slow.stream.receive_some(target - len(stream))
+                assert data, "evicted"
+                stream += data
         assert cut_frames(bytes(stream)) == ([bytes(20_000), b"waits"], b"")
         assert trio.current_time() > 100
 
@@ -474,6 +495,37 @@ async def test_a_defect_while_refusing_ends_nobody(autojump_clock: MockClock, lo
         await wait_all_tasks_blocked()
         await house.broker.publish("/topic/x", b"untouched")
         assert await bystander.receive() == b"untouched"
+
+
+async def test_a_stream_that_can_never_be_closed_ends_nobody(autojump_clock: MockClock, logs: Logs) -> None:
+    """The accept loop closes it once more, outside of the connection's own boundary."""
+    async with open_house() as house:
+        bystander = await house.subscribe("/topic/x")
+        house.listener.offer(RaisingStream(RuntimeError("a bug"), "aclose", data=b"\0\0\0\0", always=True))
+        await wait_all_tasks_blocked()
+        await trio.sleep(1)
+        await house.broker.publish("/topic/x", b"untouched")
+        assert await bystander.receive() == b"untouched"
+        logs.defects_expected = len(logs.defects)
+        assert logs.defects[-1].getMessage() == "a stream could not be closed"
+
+
+async def test_a_queue_does_not_wait_for_a_consumer_that_is_only_lingering() -> None:
+    """It broke the protocol and goes on sending: the server lingers, but its work is back at once. Real TCP."""
+    async with open_tcp_house(Limits(linger_seconds_max=3600)) as house, trio.open_nursery() as nursery:
+        rude = await house.subscribe("/queue/x")
+
+        async def go_on_sending() -> None:
+            while True:
+                await rude.send(bytes(100_000))
+
+        nursery.start_soon(go_on_sending)  # four zero bytes are a channel without a name
+        await until(lambda: house.broker.statistics().subscriptions == 0)
+        await house.broker.publish("/queue/x", b"work")
+        async with house.broker.subscribe("/queue/x") as other:
+            assert (await other.receive()).body == b"work"
+        assert house.server.connections == 1
+        nursery.cancel_scope.cancel()
 
 
 async def test_a_keyboard_interrupt_passes(autojump_clock: MockClock, logs: Logs) -> None:

@@ -77,7 +77,7 @@ class Connection:
         self._debug = logging.getLogger("trio_broker").isEnabledFor(logging.DEBUG)
         self._session = FramedServerSession(broker.limits)
         self._outbox = Outbox()
-        self._stall = StallClock(broker.limits, transport.unsent_bytes)
+        self._stall = StallClock(broker.limits, transport.unsent_bytes, transport.slack_bytes)
         self._subscription: Subscription | None = None  # None before the first frame, and for a peer that only sends
         self._held_bytes = 0  # what the broker's account knows of the session's unfinished frame
         self._expecting = False  # the reader has a deadline
@@ -102,12 +102,10 @@ class Connection:
                 await self._read()
                 self._outbox.close()
             self.has_spoken = True
+            self._leave()  # before lingering: its queue's work must not wait for that
             await self._transport.finish(self._broker.limits.linger_seconds_max)
         finally:
-            if self._subscription is not None:
-                if self._subscription.evicted is not None:
-                    self._give_reason(f"evicted: {self._subscription.evicted}")
-                self._subscription.leave()
+            self._leave()
             self._broker.memory.add(-self._held_bytes)
             self._log.info("closed", reason=self.reason or "cancelled")
             await self._transport.aclose()
@@ -123,6 +121,13 @@ class Connection:
         self._give_reason("drained")
         self._outbox.close()
         self._reading.cancel(reason="the server drains")
+
+    def _leave(self) -> None:
+        """Give back what was not sent; only when the writer has ended, which knows what was."""
+        if self._subscription is not None:
+            if self._subscription.evicted is not None:
+                self._give_reason(f"evicted: {self._subscription.evicted}")
+            self._subscription.leave()
 
     # -- the reader --------------------------------------------------------------------------------------------------
 

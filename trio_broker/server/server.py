@@ -44,8 +44,8 @@ class DrainReport:
 
     Attributes:
         connections: how many were open when it began, and are closed now.
-        delivered: messages that were still delivered during the drain.
-        discarded: messages that stayed in the mailboxes of topics' subscribers that did not take them in time.
+        delivered: messages that the broker still delivered during the drain.
+        discarded: messages that it gave up meanwhile: what topics' subscribers did not take in time.
         cut: connections that were cancelled before they had said everything: at the deadline, for most.
         seconds: how long it took.
     """
@@ -153,7 +153,7 @@ class Server:
                                 accept = functools.partial(
                                     trio.serve_listeners,
                                     self._handle,
-                                    list(self.listeners),
+                                    [_Guarded(listener) for listener in self.listeners],
                                     handler_nursery=connections,
                                 )
                                 await accepting.start(accept)
@@ -165,11 +165,11 @@ class Server:
             self._ended.set()
 
     @trio.lowlevel.enable_ki_protection  # Ctrl-C is for the program's own tasks, not for a connection
-    async def _handle(self, stream: trio.abc.Stream) -> None:  # noqa: ASYNC910  a task: it has parks enough
+    async def _handle(self, accepted: _Accepted) -> None:  # noqa: ASYNC910  a task: it has parks enough
         """One connection, from accept to close. The one error boundary: what goes wrong here ends here."""
         limits, log = self._broker.limits, self._log
         try:
-            transport = open_transport(stream, limits)
+            transport = open_transport(accepted.stream, limits)
             log = log.bind(peer=transport.peer)
             if self._before is not None:
                 log.warning("refused", reason="the server drains")
@@ -190,6 +190,42 @@ class Server:
         finally:
             del self._open[connection]
             self._cut += not connection.has_spoken
+
+
+@final
+class _Accepted(trio.abc.AsyncResource):
+    """A stream that was accepted, and whose closing cannot fail.
+
+    The accept loop closes what it accepted once more after the connection has ended, outside of the connection's
+    error boundary; a stream that fails there must not end the server.
+    """
+
+    __slots__ = ("stream",)
+
+    def __init__(self, stream: trio.abc.Stream) -> None:
+        self.stream = stream
+
+    async def aclose(self) -> None:  # noqa: ASYNC910  the stream's own affair
+        try:
+            await self.stream.aclose()
+        except Exception:  # noqa: BLE001  an error boundary as `Server._handle`'s, of which this is the rest
+            make_logger().exception("a stream could not be closed")
+
+
+@final
+class _Guarded(trio.abc.Listener[_Accepted]):
+    """A listener whose streams' closing cannot fail."""
+
+    __slots__ = ("_listener",)
+
+    def __init__(self, listener: AnyListener) -> None:
+        self._listener = listener
+
+    async def accept(self) -> _Accepted:
+        return _Accepted(await self._listener.accept())
+
+    async def aclose(self) -> None:
+        await self._listener.aclose()
 
 
 async def serve(  # noqa: ASYNC128  `Server._run` calls started()

@@ -24,13 +24,14 @@ class StallClock:
     Args:
         limits: ``stall_seconds_max`` and ``stall_bytes_min`` are used.
         unsent_bytes: tells what the system holds because the peer does not take it; 0 if unknown.
+        slack_bytes: how many bytes may have moved unseen.
     """
 
     __slots__ = ("_bytes_min", "_moved", "_seconds_max", "_unsent_at_start", "_unsent_bytes", "deadline")
 
-    def __init__(self, limits: Limits, unsent_bytes: Callable[[], int]) -> None:
+    def __init__(self, limits: Limits, unsent_bytes: Callable[[], int], slack_bytes: int = 0) -> None:
         self._seconds_max = limits.stall_seconds_max
-        self._bytes_min = limits.stall_bytes_min
+        self._bytes_min = limits.stall_bytes_min - slack_bytes
         self._unsent_bytes = unsent_bytes
         self.deadline = math.inf  # when the peer must have moved; infinite while nothing waits
         self._moved = 0  # bytes that were sent since the clock was started or renewed

@@ -25,9 +25,9 @@ __all__ = ["StreamTransport", "TcpTransport", "Transport", "open_transport"]
 _GROWTH: Final = 4
 """A read that came back full makes the next one this much larger; one that used less than such a share, smaller."""
 
-_PIECE_BYTES_MAX: Final = 65_536
-"""What a general stream is given at once: of a write that is cut off, whole pieces count as sent. It is no more than
-the stall rule's measure, since within a piece no movement can be seen."""
+_PIECES: Final = 4
+"""A general stream is given a share of ``stall_bytes_min`` at once: of a write that is cut off whole pieces count as
+sent, and within a piece no movement can be seen. By default a piece is 16 KiB, a record of TLS."""
 
 
 class Transport(Protocol):
@@ -35,6 +35,9 @@ class Transport(Protocol):
 
     peer: str
     """The peer's address, for people."""
+
+    slack_bytes: int
+    """How many bytes may have left that nothing tells of: 0 on plain TCP."""
 
     async def receive(self) -> bytes:
         """Wait for bytes and return some; ``b""`` at the end of the stream.
@@ -90,11 +93,12 @@ class Transport(Protocol):
 class TcpTransport:
     """Plain TCP, on the socket itself. Takes the stream's socket over: the stream is of no use afterwards."""
 
-    __slots__ = ("_likely_more", "_read_bytes", "_read_bytes_max", "_read_bytes_min", "_socket", "peer")
+    __slots__ = ("_likely_more", "_read_bytes", "_read_bytes_max", "_read_bytes_min", "_socket", "peer", "slack_bytes")
 
     def __init__(self, stream: trio.SocketStream, limits: Limits) -> None:
         self._socket = socket.socket(fileno=stream.socket.detach())
         self._socket.setblocking(False)
+        self.slack_bytes = 0
         self._read_bytes_min = limits.read_bytes_min
         self._read_bytes_max = limits.read_bytes_max
         self._read_bytes = limits.read_bytes_min  # size of the next read: small for small talkers
@@ -181,12 +185,12 @@ class StreamTransport:
         peer: what to call the peer.
     """
 
-    __slots__ = ("_piece_bytes", "_read_bytes", "_stream", "peer")
+    __slots__ = ("_read_bytes", "_stream", "peer", "slack_bytes")
 
     def __init__(self, stream: trio.abc.Stream, limits: Limits, peer: str = "stream") -> None:
         self._stream = stream
         self._read_bytes = limits.read_bytes_max
-        self._piece_bytes = min(_PIECE_BYTES_MAX, limits.stall_bytes_min)
+        self.slack_bytes = max(1, limits.stall_bytes_min // _PIECES)  # of a piece that is under way
         self.peer = peer
 
     async def receive(self) -> bytes:
@@ -196,7 +200,7 @@ class StreamTransport:
         return 0
 
     async def send(self, data: memoryview) -> int:
-        piece = data[: self._piece_bytes]
+        piece = data[: self.slack_bytes]
         await self._stream.send_all(piece)
         return len(piece)
 
