@@ -19,6 +19,7 @@ A map of the house. A module imports from its own room and from lower floors; ro
     5   cli                         argv, signals, environment
     4   server     client           tasks and sockets
     3   core       wire             who gets what; bytes <-> commands
+    1   explorer                    cancels any Trio program at every checkpoint
     0   message  errors  limits     the values that flow, what can go wrong, every limit
 
 A message's way: ``server/connection.py`` reads bytes; ``wire/framed.py`` turns them into batches;
