@@ -2,6 +2,7 @@
 
 - `program`: the group that turns every error into one line; `options`: option types, limits as options.
 - `serve`, `listen`, `send`, `demo`: one command each; `children` and `verdict` are the demonstration's.
+- `explore`: the explorer's door.
 - `logs`: what becomes of the library's log records; `terminal`: lines, progress, addresses, running Trio.
 """
 
@@ -9,6 +10,7 @@ import click
 
 import trio_broker
 from trio_broker.cli.demo import demo_command
+from trio_broker.cli.explore import explore_command
 from trio_broker.cli.listen import listen_command
 from trio_broker.cli.program import PROGRAM, Program
 from trio_broker.cli.send import send_command
@@ -52,3 +54,4 @@ main.add_command(serve_command)
 main.add_command(listen_command)
 main.add_command(send_command)
 main.add_command(demo_command)
+main.add_command(explore_command)
