@@ -80,20 +80,11 @@ class House:
     async def start(self, nursery: trio.Nursery) -> Server | None:
         """Start the server; None if it was disturbed before it had started, which Trio calls an error."""
         try:
-            self.server = await nursery.start(self._serve)
+            self.server = await nursery.start(functools.partial(serve, self.broker, listeners=[self.listener]))
         except RuntimeError as error:
             if "without calling task_status.started()" not in str(error):
                 raise
         return self.server
-
-    async def _serve(self, *, task_status: trio.TaskStatus[Server]) -> None:  # noqa: ASYNC128  `serve` calls started()
-        """Serve. The explorer cancels scopes within `trio.serve_listeners` too, which nobody else can: it objects."""
-        try:
-            await serve(self.broker, listeners=[self.listener], task_status=task_status)
-        except* AssertionError as group:
-            objections, others = group.split(lambda error: "_serve_one_listener should never complete" in str(error))
-            if others is not None or objections is None:
-                raise
 
     @asynccontextmanager
     async def peer(self, channel: str) -> AsyncIterator[NetworkStream | None]:
