@@ -191,7 +191,7 @@ async def connect_and_close() -> None:
 
 
 async def handshakes() -> None:
-    """One that stays silent, one that breaks the protocol, one that speaks HTTP."""
+    """One that stays silent, one that breaks the protocol, one that speaks HTTP, one that stops in its first frame."""
     house = House()
 
     async def say(words: bytes) -> None:
@@ -202,10 +202,13 @@ async def handshakes() -> None:
                     pass
 
     async with trio.open_nursery() as nursery:
-        await house.start(nursery)
+        server = await house.start(nursery)
         async with trio.open_nursery() as peers:
             for words in (b"", b"\0\0\0\0", b"GET / HTTP/1.1\r\n\r\n", b"\0\0\0\x08/to"):
                 peers.start_soon(say, words)
+            await trio.sleep(30)
+            # Whatever happened to them, none is served for longer than handshake, farewell and lingering may take.
+            assert server is None or server.connections == 0
         nursery.cancel_scope.cancel()
 
 
