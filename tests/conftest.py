@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Any
@@ -10,6 +11,10 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.core.helpers import Bench
+
+# A background job is started with SIGINT ignored, and hands that on to its children: many a test here interrupts one.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # A test that fails must fail again: the same examples each time. `pytest --hypothesis-profile=explore` looks further.
 settings.register_profile(

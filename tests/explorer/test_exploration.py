@@ -678,3 +678,21 @@ def test_a_task_that_its_own_deadline_wakes_can_be_cancelled_in_that_moment() ->
     assert len(woken) == 1
     failures = explore(misled, seeds=0, turns=False).failures
     assert "spawn/t0:1:before:1" in {failure.token for failure in failures}
+
+
+def test_interrupts_arrive_where_sigint_was_ignored() -> None:
+    """As in a process that was started in the background."""
+
+    async def scenario() -> None:
+        try:
+            await trio.sleep(1)
+        except KeyboardInterrupt:
+            raise LookupError("interrupted") from None
+
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        failures = explore(scenario, seeds=0, turns=False).failures
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert [failure.token for failure in failures] == ["spawn/int:1"]

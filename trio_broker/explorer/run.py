@@ -15,6 +15,8 @@ import contextlib
 import contextvars
 import math
 import signal
+import threading
+from collections.abc import Iterator
 from typing import Final, final
 
 import trio
@@ -112,7 +114,7 @@ class _Runner(trio.abc.Instrument):
         context.run(checks_of_this_run().set, checks)
         clock = trio.testing.MockClock(autojump_threshold=0)
         try:
-            with deterministic_scheduling(self._plan.schedule.begin(result.choices)):
+            with _own_interrupts(), deterministic_scheduling(self._plan.schedule.begin(result.choices)):
                 context.run(self._trio_run, clock, checks)
         except BaseException as error:  # noqa: BLE001, ASYNC103  whatever it is, it is the result of this run
             result.failure = error
@@ -311,6 +313,23 @@ class _Runner(trio.abc.Instrument):
                     f"the scenario is not deterministic: under {self._plan} moment {index} "
                     f"was {result.moments[index]}, and without the disturbance {expected}"
                 )
+
+
+@contextlib.contextmanager
+def _own_interrupts() -> Iterator[None]:
+    """Have SIGINT raise `KeyboardInterrupt`, also where a process was started with it ignored, as background jobs are.
+
+    Trio leaves any other handler alone, and then an interrupt of the plan would never arrive.
+    """
+    before = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or before is signal.default_int_handler:
+        yield
+        return
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _where(task: trio.lowlevel.Task) -> str:
