@@ -100,7 +100,7 @@ async def slow():
     for number in range(200):
         if number == 50:
             print("in full flow", file=sys.stderr, flush=True)
-        time.sleep(0.002)
+        time.sleep(0.002)  # a step that takes real time, so that a person could interrupt it
         await trio.lowlevel.checkpoint()
 
 

@@ -212,6 +212,16 @@ async def test_a_peer_that_moves_keeps_publishers_patient(autojump_clock: MockCl
         assert trio.current_time() > 100
 
 
+@pytest.mark.parametrize("stall_bytes_min", [1, 2, 3, 4, 5])
+async def test_who_moves_nothing_is_evicted_by_any_measure(autojump_clock: MockClock, stall_bytes_min: int) -> None:
+    """However small the measure, the slack of a general stream does not use it up."""
+    async with open_house(Limits(stall_bytes_min=stall_bytes_min), buffer_bytes=500) as house:
+        await house.subscribe("/topic/x")
+        await house.broker.publish("/topic/x", bytes(10_000))
+        await trio.sleep(STALL_SECONDS_MAX + 1)
+        assert house.evicted() == 1
+
+
 async def test_a_mailbox_that_empties_is_moving_enough(autojump_clock: MockClock) -> None:
     """Small messages to who reads them late, but all of them: nothing waits afterwards, so the clock stops."""
     async with open_house(buffer_bytes=100) as house:

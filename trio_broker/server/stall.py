@@ -31,7 +31,7 @@ class StallClock:
 
     def __init__(self, limits: Limits, unsent_bytes: Callable[[], int], slack_bytes: int = 0) -> None:
         self._seconds_max = limits.stall_seconds_max
-        self._bytes_min = limits.stall_bytes_min - slack_bytes
+        self._bytes_min = max(1, limits.stall_bytes_min - slack_bytes)  # who moves nothing has always stalled
         self._unsent_bytes = unsent_bytes
         self.deadline = math.inf  # when the peer must have moved; infinite while nothing waits
         self._moved = 0  # bytes that were sent since the clock was started or renewed
