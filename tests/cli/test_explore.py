@@ -18,6 +18,7 @@ from click.testing import CliRunner, Result
 
 from tests.cli.processes import ROOT, program
 from tests.cli.test_terminal import Terminal
+from trio_broker import explorer
 from trio_broker.cli import main
 
 SCENARIOS = """
@@ -79,6 +80,11 @@ async def group():
         nursery.start_soon(worker, "two")
 
 
+async def quiet_group():
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(trio.sleep, 1)
+
+
 async def broken():
     async with trio.open_nursery():
         raise LookupError("of its own")
@@ -100,8 +106,31 @@ async def slow():
     for number in range(200):
         if number == 50:
             print("in full flow", file=sys.stderr, flush=True)
-        time.sleep(0.002)  # a step that takes real time, so that a person could interrupt it
+        sum(range(200_000))  # a step that takes real time, so that a person could interrupt it
         await trio.lowlevel.checkpoint()
+
+
+async def hangs():
+    await trio.lowlevel.checkpoint()
+    while True:
+        pass
+
+
+async def hangs_when_cancelled():
+    try:
+        await trio.sleep(1)
+    except trio.Cancelled:
+        while True:
+            pass
+
+
+async def sleeps():
+    time.sleep(1)
+
+
+async def tells_the_time():
+    time.time()
+    await trio.lowlevel.checkpoint()
 
 
 async def with_arguments(one, two=2):
@@ -202,9 +231,46 @@ def test_await_sites_are_listed_with_the_senses_in_which_they_were_reached(explo
     result = explore("scenarios:two_awaits", "--watch", "scenarios")
     line = next(number for number, text in enumerate(SCENARIOS.splitlines(), 1) if ";" in text)
     assert result.exit_code == 0
-    assert re.search(r"^Await sites of scenarios: 3 of \d+ reached in both senses$", result.stdout, re.MULTILINE)
-    assert f"\n  yes        yes    scenarios:{line}#1, {line}#2, {line + 1} in two_awaits\n" in result.stdout
-    assert re.search(r"^  no         no     scenarios:\d+ in worker$", result.stdout, re.MULTILINE)
+    assert re.search(r"^Await sites of scenarios: 3 reached, 0 excused, \d+ missed$", result.stdout, re.MULTILINE)
+    assert f"\n  reached  yes        yes      scenarios:{line}#1, {line}#2, {line + 1} in two_awaits\n" in result.stdout
+    assert re.search(r"^  missed   no         no       scenarios:\d+ in worker$", result.stdout, re.MULTILINE)
+
+
+def test_await_sites_that_nobody_can_reach_are_listed_with_the_reason(explore: Explore) -> None:
+    line = line_after("async def quiet_group")
+    result = explore("scenarios:quiet_group", "--watch", "scenarios", "--seeds", "0")
+    assert re.search(r"^Await sites of scenarios: 1 reached, 1 excused, \d+ missed$", result.stdout, re.MULTILINE)
+    never, nursery = "it never waits", "it waits only at a nursery's end, where Trio delivers nothing"
+    where = "in quiet_group"
+    rows = [row for row in result.stdout.splitlines() if row.endswith((never, nursery))]
+    assert rows == [
+        f"  reached  excused    yes      scenarios:{line}#2 {where}: {nursery}",
+        f"  excused  excused    excused  scenarios:{line}#1 {where}: {never}",
+        f"  missed   excused    no       scenarios:{line}#3 {where}: {nursery}",
+    ]
+    sites = json.loads(explore("scenarios:quiet_group", "--watch", "scenarios", "--seeds", "0", "--json").stdout)[
+        "sites"
+    ]
+    assert [
+        (site["await"], site["cancelled"], site["woken"], site["state"], site["excused"])
+        for site in sites
+        if site["line"] == line
+    ] == [
+        (1, False, False, "excused", never),
+        (2, False, True, "reached", nursery),
+        (3, False, False, "missed", nursery),
+    ]
+    assert {site["excused"] for site in sites if site["line"] != line} == {None}
+
+
+def test_the_figures_are_those_of_the_exploration(explore: Explore) -> None:
+    result = explore("scenarios:quiet_group", "--watch", "scenarios", "--seeds", "0")
+    found = explorer.explore(sys.modules["scenarios"].quiet_group, watch="scenarios", seeds=0)
+    figures = re.search(r"(\d+) reached, (\d+) excused, (\d+) missed$", result.stdout, re.MULTILINE)
+    assert figures is not None
+    reached, excused, missed = (int(figure) for figure in figures.groups())
+    assert (reached, missed) == (len(found.sites_reached), len(found.sites_missed))
+    assert reached + excused + missed == len(found.sites)
 
 
 @pytest.mark.parametrize(
@@ -257,11 +323,12 @@ def test_json(explore: Explore) -> None:
     )
     assert result.exit_code == 1
     found = json.loads(result.stdout)
-    assert list(found) == ["scenario", "seconds", "runs", "watch", "sites", "failures"]
+    assert list(found) == ["scenario", "seconds", "runs", "watch", "sites", "notes", "failures"]
     assert (found["scenario"], found["watch"]) == ("scenarios:lost", "scenarios")
     assert found["runs"] == {"schedule": 2, "cancel": 2, "second cancel": 0, "interrupt": 0, "fault": 0}
     assert [site["await"] for site in found["sites"] if site["function"] == "two_awaits"] == [1, 2, 1]
     assert next(site for site in found["sites"] if site["cancelled"])["function"] == "lost"
+    assert {site["state"] for site in found["sites"]} == {"reached", "missed"}
     failure, _ = found["failures"]
     assert set(failure) == {"token", "done", "error", "replay"}
     assert failure["error"] == "AssertionError: what is held is lost"
@@ -281,17 +348,17 @@ def test_a_replay_shows_the_whole_traceback(explore: Explore) -> None:
 
 
 def test_a_replay_that_does_not_fail_says_so_after_what_the_scenario_prints(explore: Explore) -> None:
-    """Which it does twice: first without the disturbance."""
+    """Which it does once: of the run without the disturbance, which comes first, nothing is seen."""
     result = explore("scenarios:safe", "--replay", "spawn/t0:1:after:0")
     assert result.exit_code == 0
-    assert result.stdout == "a line of the scenario\n" * 2 + "spawn/t0:1:after:0 of scenarios:safe did not fail.\n"
+    assert result.stdout == "a line of the scenario\n" + "spawn/t0:1:after:0 of scenarios:safe did not fail.\n"
 
 
 def test_a_failure_that_the_explorer_saw_can_be_replayed(explore: Explore) -> None:
     (failure, *_) = json.loads(explore("scenarios:swallows", "--json").stdout)["failures"]
     result = explore("scenarios:swallows", "--replay", failure["token"])
     assert result.exit_code == 1
-    assert "ScenarioFailed: a cancellation was swallowed" in result.stdout
+    assert "Swallowed: a cancellation was swallowed: task 0 (swallows) met it at scenarios:" in result.stdout
 
 
 @pytest.mark.parametrize("scenario", ["lost", "safe"])
@@ -328,6 +395,51 @@ def test_a_scenario_that_fails_by_itself_is_shown_with_its_traceback(explore: Ex
     assert "LookupError: of its own" in others[-2]
 
 
+def line_after(text: str) -> int:
+    """The number of the line that comes after the line with this text."""
+    return next(number for number, line in enumerate(SCENARIOS.splitlines(), 2) if text in line)
+
+
+def test_a_scenario_that_fails_by_itself_is_named_with_its_task_and_line(explore: Explore) -> None:
+    first = explore("scenarios:broken").stderr.splitlines()[0]
+    where = f"in task 0 (broken) at scenarios:{line_after('async with trio.open_nursery():')} in broken"
+    assert first.endswith(f"the scenario fails without being disturbed, {where}: LookupError: of its own")
+
+
+def test_a_step_that_never_ends(explore: Explore) -> None:
+    line = one_line(explore("scenarios:hangs", "--step-seconds-max", "0.2"), 1)
+    assert "fails without being disturbed: Endless: a step took more than 0.2 s of real time: task 0 (hangs) at" in line
+
+
+def test_a_step_that_never_ends_when_disturbed_is_a_failure_with_a_token(explore: Explore) -> None:
+    arguments = "scenarios:hangs_when_cancelled", "--step-seconds-max", "0.2"
+    result = explore(*arguments, "--failures-max", "1")
+    assert result.exit_code == 1
+    assert "\nspawn/t0:1:after:0\n" in result.stdout
+    assert (
+        "  error   Endless: a step took more than 0.2 s of real time: task 0 (hangs_when_cancelled) at" in result.stdout
+    )
+    again = explore(*arguments, "--replay", "spawn/t0:1:after:0")
+    assert again.exit_code == 1
+    assert "Endless: a step took more than 0.2 s of real time: task 0 (hangs_when_cancelled) at" in again.stdout
+
+
+def test_a_scenario_that_sleeps_in_real_time(explore: Explore) -> None:
+    where = f"task 0 (sleeps) at scenarios:{line_after('async def sleeps')} in sleeps"
+    assert one_line(explore("scenarios:sleeps"), 1) == (
+        f"Error: scenarios:sleeps cannot be explored: the scenario sleeps in real time: {where}\n"
+    )
+
+
+def test_reading_the_real_clock_is_noted(explore: Explore) -> None:
+    line = line_after("async def tells_the_time")
+    note = f"task 0 (tells_the_time) reads the real clock (time.time) at scenarios:{line} in tells_the_time"
+    result = explore("scenarios:tells_the_time", "--seeds", "1")
+    assert result.exit_code == 0
+    assert f"\n\nNote: {note}\n\nNo failures\n" in result.stdout
+    assert json.loads(explore("scenarios:tells_the_time", "--seeds", "1", "--json").stdout)["notes"] == [note]
+
+
 def test_a_scenario_that_is_not_deterministic(explore: Explore) -> None:
     assert "cannot be explored: the scenario is not deterministic" in one_line(explore("scenarios:moody"), 1)
 
@@ -359,6 +471,7 @@ def test_a_scenario_that_is_not_deterministic(explore: Explore) -> None:
         (["scenarios:safe", "--replay", "spawn/nonsense"], "'spawn/nonsense' is not a replay token"),
         (["scenarios:safe", "--seeds", "-1"], "-1 is not in the range x>=0"),
         (["scenarios:safe", "--failures-max", "0"], "0 is not in the range x>=1"),
+        (["scenarios:safe", "--step-seconds-max", "0"], "0.0 is not in the range x>0"),
         ([], "Missing argument 'MODULE:SCENARIO'"),
     ],
 )

@@ -14,8 +14,14 @@ from tests.server.streams import MemoryStream, stream_pair
 class _Socket:
     """As much of a socket as the client looks at."""
 
+    def __init__(self, stream: MemoryStream) -> None:
+        self._stream = stream
+
     def getsockname(self) -> tuple[str, int]:
         return ("127.0.0.1", 50_000)
+
+    def close(self) -> None:
+        self._stream.close()
 
 
 @final
@@ -24,7 +30,7 @@ class _ClientStream(trio.abc.HalfCloseableStream):
 
     def __init__(self, stream: MemoryStream) -> None:
         self._stream = stream
-        self.socket = _Socket()
+        self.socket = _Socket(stream)
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         await self._stream.send_all(data)

@@ -15,10 +15,12 @@ from types import ModuleType
 import pytest
 import trio
 import trio.testing
+from trio._core._wakeup_socketpair import WakeupSocketpair
 
 from tests.explorer.helpers import failing, giving_up, holding
-from trio_broker.explorer import NotExplorable, ScenarioFailed, afterwards, explore, replay
+from trio_broker.explorer import NotExplorable, Obstacle, ScenarioFailed, Swallowed, afterwards, explore, replay
 from trio_broker.explorer.faults import next_operation
+from trio_broker.explorer.instrument import RunInstrument
 from trio_broker.explorer.network import Network, stream_pair
 from trio_broker.explorer.plan import Cancel, Phase, Plan, Schedule
 from trio_broker.explorer.run import run
@@ -57,6 +59,62 @@ def test_a_scenario_that_fails_by_itself_is_refused() -> None:
     with pytest.raises(NotExplorable, match="fails without being disturbed") as caught:
         explore(scenario)
     assert isinstance(caught.value.__cause__, ZeroDivisionError)
+
+
+def test_a_scenario_that_fails_by_itself_is_named_with_its_task_and_line() -> None:
+    async def fails() -> None:
+        await trio.lowlevel.checkpoint()
+        raise ZeroDivisionError
+
+    async def scenario() -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(trio.sleep, 1)
+            nursery.start_soon(fails, name="guilty")
+
+    where = rf"in task 2 \(guilty\) at tests.explorer.test_exploration:{fails.__code__.co_firstlineno + 2} in "
+    with pytest.raises(NotExplorable, match=where) as caught:
+        explore(scenario)
+    assert caught.value.obstacle is Obstacle.FAILS
+
+
+def test_programs_can_tell_why_a_scenario_cannot_be_explored() -> None:
+    runs = itertools.count()
+
+    async def moody() -> None:
+        for _ in range(next(runs)):
+            await trio.lowlevel.checkpoint()
+
+    async def breaks_the_instrument() -> None:
+        trio.lowlevel.remove_instrument(next(i for i in instruments() if isinstance(i, RunInstrument)))
+
+    def instruments() -> list[trio.abc.Instrument]:
+        return list(trio._core._run.GLOBAL_RUN_CONTEXT.runner.instruments["_all"])
+
+    obstacles = {}
+    for scenario in (trio.sleep_forever, moody, breaks_the_instrument):
+        with pytest.raises(NotExplorable) as caught:
+            explore(scenario)
+        obstacles[scenario.__name__] = caught.value.obstacle
+    assert obstacles == {
+        "sleep_forever": Obstacle.NEVER_ENDS,
+        "moody": Obstacle.NOT_DETERMINISTIC,
+        "breaks_the_instrument": Obstacle.INSTRUMENT_DIED,
+    }
+    with pytest.raises(NotExplorable) as caught:
+        replay(two_tasks, "spawn/t9:1:after:0")
+    assert caught.value.obstacle is Obstacle.NEVER_FIRED
+
+
+def test_one_of_two_undisturbed_runs_that_fails_is_refused() -> None:
+    runs = itertools.count()
+
+    async def scenario() -> None:
+        await trio.lowlevel.checkpoint()
+        assert next(runs) != 1
+
+    with pytest.raises(NotExplorable, match="of two runs under spawn one failed") as caught:
+        explore(scenario)
+    assert caught.value.obstacle is Obstacle.NOT_DETERMINISTIC
 
 
 def test_a_scenario_that_deadlocks_by_itself_is_refused() -> None:
@@ -305,6 +363,25 @@ def test_a_disturbance_that_never_happens_is_no_success(token: str) -> None:
         replay(two_tasks, token)
 
 
+def test_of_the_run_before_the_disturbed_one_nothing_is_seen(capsys: pytest.CaptureFixture[str]) -> None:
+    async def scenario() -> None:
+        sys.stdout.write("out\n")
+        sys.stderr.write("err\n")
+        await trio.lowlevel.checkpoint()
+
+    replay(scenario, "spawn/t0:1:after:0")
+    assert capsys.readouterr() == ("out\n", "err\n")
+    replay(scenario, "spawn")
+    assert capsys.readouterr() == ("out\n", "err\n")
+
+
+def test_a_second_cancellation_is_told_in_words() -> None:
+    failures = explore(breaks_when_cancelled, failures_max=1000, seeds=0, turns=False).failures
+    told = {failure.token.rpartition("+")[2]: failure.what for failure in failures if "+" in failure.token}
+    assert told["1"].endswith(", and the outermost 1 step later")
+    assert told["2"].endswith(", and the outermost 2 steps later")
+
+
 def test_a_bad_token_is_refused() -> None:
     with pytest.raises(ValueError, match="not a replay token"):
         replay(two_tasks, "spawn/now")
@@ -379,6 +456,46 @@ def test_a_deadlock_says_where() -> None:
     assert "a_deadlock_says_where" in str(result.failures[0].error)
 
 
+async def swallower() -> None:
+    with contextlib.suppress(trio.Cancelled):
+        await trio.sleep(1)
+
+
+def test_a_swallowed_cancellation_is_named_with_its_task_and_line() -> None:
+    result = run(swallower, Plan.parse("spawn/t0:1:after:0"))
+    line = swallower.__code__.co_firstlineno + 2
+    assert isinstance(result.failure, Swallowed)
+    assert str(result.failure) == (
+        "a cancellation was swallowed: "
+        f"task 0 (swallower) met it at tests.explorer.test_exploration:{line} in swallower, "
+        "and the scenario went on to its end"
+    )
+
+
+def test_a_child_that_swallows_the_cancellation_of_the_outermost_scope_is_named() -> None:
+    async def scenario() -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(swallower, name="guilty")
+            nursery.start_soon(trio.sleep, 1, name="innocent")
+
+    result = run(scenario, Plan.parse("spawn/t2:1:after:1"))
+    assert isinstance(result.failure, Swallowed)
+    assert "swallowed: task 1 (guilty) met it at tests.explorer.test_exploration:" in str(result.failure)
+    # That of an inner scope may end there: it is a matter between the scenario and its scope.
+    assert run(scenario, Plan.parse("spawn/t2:1:after:0")).failure is None
+
+
+def test_a_child_that_ends_well_before_the_second_cancellation_has_swallowed_nothing() -> None:
+    async def scenario() -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(swallower)
+            await trio.sleep(1)
+
+    result = run(scenario, Plan.parse("spawn/t1:1:after:0+2"))
+    assert result.fired
+    assert result.failure is None
+
+
 def test_what_is_caught_within_a_shield_is_not_swallowed() -> None:
     """The cancellation of the outermost scope was not felt yet when the scenario came to its end."""
 
@@ -392,6 +509,28 @@ def test_what_is_caught_within_a_shield_is_not_swallowed() -> None:
     assert result.fired
     assert result.failure is None
     holding(scenario)
+
+
+def test_ctrl_c_as_a_run_ends_is_quiet(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As Trio closes it, the descriptor that signals wake it with is in use for a moment longer."""
+    original = WakeupSocketpair.close
+    runs = itertools.count()
+
+    def close(self: WakeupSocketpair) -> None:
+        if next(runs) == 1:
+            self.wakeup_sock.close()
+            self.write_sock.close()
+            signal.raise_signal(signal.SIGINT)
+        original(self)
+
+    monkeypatch.setattr(WakeupSocketpair, "close", close)
+    complaints: list[object] = []
+    monkeypatch.setattr(sys, "unraisablehook", complaints.append)
+    with pytest.raises(KeyboardInterrupt):
+        explore(two_tasks)
+    assert next(runs) == 2
+    assert complaints == []
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, ())
 
 
 def test_the_real_ctrl_c_ends_the_exploration() -> None:
@@ -509,10 +648,8 @@ def test_a_check_is_not_counted_and_no_fault_happens_in_it() -> None:
     network = Network()
 
     async def check() -> None:
-        network.listen(80)
-        async with await network.connect(80):
+        async with network.listen(80), await network.connect(80):
             pass
-        network._listeners.clear()
         assert next_operation() is None
 
     async def scenario() -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+import socket
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -10,13 +11,18 @@ import trio
 import trio.testing
 from trio._core import _run
 
-import trio_broker.explorer.run as run_module
+import trio_broker.explorer.instrument as instrument_module
 from trio_broker.explorer.internals import (
+    NURSERY_MANAGER,
+    a_descriptor_is_ready,
     deterministic_scheduling,
     enclosing_scopes,
+    errors_of_children,
     somebody_waits_for_idleness,
+    threads_of_trio,
     throw,
     unshield_all,
+    waits_for_descriptors,
     wakes_cancelled,
     wakes_with_a_result,
 )
@@ -387,8 +393,116 @@ def test_a_crash_of_the_explorers_own_instrument_is_never_green(
         for _ in range(10):
             await trio.lowlevel.checkpoint()
 
-    monkeypatch.setattr(run_module, "wakes_cancelled", crash)
+    monkeypatch.setattr(instrument_module, "wakes_cancelled", crash)
     with pytest.raises(NotExplorable, match="instrument died"):
         run(scenario, Plan())
     assert "Exception raised when calling" in caplog.text
     assert asked == crash_at
+
+
+def test_trios_own_tasks_are_no_choice() -> None:
+    """Two tasks of Trio's run in the first round of every run; after that they only run with others."""
+    given: list[list[str]] = []
+
+    async def main() -> None:
+        trio.lowlevel.current_trio_token().run_sync_soon(int)
+        await trio.lowlevel.checkpoint()
+        await trio.lowlevel.checkpoint()
+
+    seen: set[str] = set()
+
+    class See(trio.abc.Instrument):
+        def before_task_step(self, task: trio.lowlevel.Task) -> None:
+            seen.add(task.name)
+
+    with deterministic_scheduling(lambda batch: given.append([task.name for task in batch])):
+        trio.run(main, clock=trio.testing.MockClock(), instruments=[See()])
+    assert {"<init>", "<TrioToken.run_sync_soon task>"} < seen
+    assert {name for batch in given for name in batch} == seen - {"<init>", "<TrioToken.run_sync_soon task>"}
+
+
+def test_a_child_that_ended_with_an_error_is_told_from_one_that_ended_well() -> None:
+    counts: dict[str, tuple[int, int]] = {}
+
+    class See(trio.abc.Instrument):
+        before = 0
+
+        def before_task_step(self, task: trio.lowlevel.Task) -> None:
+            self.before = errors_of_children(task)
+
+        def after_task_step(self, task: trio.lowlevel.Task) -> None:
+            if task.name in ("well", "badly") and task.coro.cr_frame is None:
+                counts[task.name] = (self.before, errors_of_children(task))
+
+    async def fails() -> None:
+        await trio.lowlevel.checkpoint()
+        raise ZeroDivisionError
+
+    async def main() -> None:
+        with pytest.raises(ExceptionGroup):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(trio.lowlevel.checkpoint, name="well")
+                await trio.testing.wait_all_tasks_blocked()
+                nursery.start_soon(fails, name="badly")
+
+    trio.run(main, clock=trio.testing.MockClock(), instruments=[See()])
+    assert counts == {"well": (0, 0), "badly": (0, 1)}
+
+
+async def test_waits_for_descriptors_are_told() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(trio.lowlevel.wait_readable, ours, name="reads")
+            await trio.testing.wait_all_tasks_blocked()
+            found = {task.name: descriptor for task, descriptor in waits_for_descriptors()}
+            nursery.cancel_scope.cancel()
+        assert found["reads"] == ours.fileno()
+    assert len(found) == 2  # Trio's own
+
+
+async def test_what_a_descriptor_has_to_say_is_known_before_trio_hears_of_it() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(trio.lowlevel.wait_readable, ours)
+            await trio.testing.wait_all_tasks_blocked()
+            assert not a_descriptor_is_ready()
+            theirs.send(b"1")
+            assert a_descriptor_is_ready()
+
+
+@pytest.mark.parametrize("asks", [True, False])
+def test_a_message_in_a_pair_of_sockets_is_no_deadlock(asks: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody can run, and no deadline is left but the explorer's own: only the descriptor tells that it goes on."""
+
+    async def scenario() -> None:
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(trio.lowlevel.wait_readable, ours)
+                await trio.lowlevel.checkpoint()
+                await trio.lowlevel.checkpoint()
+                theirs.send(b"1")
+
+    if not asks:
+        monkeypatch.setattr(instrument_module, "a_descriptor_is_ready", lambda: False)
+    failure = run(scenario, Plan()).failure
+    assert (failure is None) if asks else ("a deadlock" in str(failure))
+
+
+async def test_the_manager_of_a_nursery_is_known() -> None:
+    manager = trio.open_nursery()
+    assert type(manager) is NURSERY_MANAGER
+    async with manager:
+        await trio.lowlevel.checkpoint()
+
+
+async def test_threads_of_trio_are_refused() -> None:
+    def refuse() -> None:
+        raise ZeroDivisionError
+
+    assert await trio.to_thread.run_sync(int) == 0
+    with threads_of_trio(refuse), pytest.raises(ZeroDivisionError):
+        await trio.to_thread.run_sync(int)
+    assert await trio.to_thread.run_sync(int) == 0

@@ -3,36 +3,45 @@
 from __future__ import annotations
 
 import argparse
+import operator
 import sys
 import time
-from collections import Counter
+from functools import reduce
 
-from tests.scenarios import core, server
-from trio_broker.explorer import explore
+from tests.scenarios.all import ROOMS, SCENARIOS, in_full, name_of, share
 
 
 def main() -> int:
     """Explore each scenario, print a line for it and for each failure, and return the exit status."""
     parser = argparse.ArgumentParser(prog="scripts/explore", description=__doc__)
     parser.add_argument("--all", action="store_true", help="all schedules and second cancels; tens of minutes")
-    parser.add_argument("--seeds", type=int, default=5, help="shuffled schedules with --all (default: %(default)s)")
+    parser.add_argument("--seeds", type=int, default=3, help="shuffled schedules with --all (default: %(default)s)")
+    parser.add_argument("--only", default="", metavar="TEXT", help="scenarios whose name contains this")
     options = parser.parse_args()
-    total: Counter[str] = Counter()
-    failures = 0
-    for scenario in (*core.SCENARIOS, *server.SCENARIOS):
-        name = f"{scenario.__module__}:{scenario.__name__}"
+    explorations = []
+    for scenario in SCENARIOS:
+        if options.only not in name_of(scenario):
+            continue
         begin = time.perf_counter()
-        seeds = options.seeds if options.all else 1
-        exploration = explore(scenario, seeds=seeds, turns=options.all, double=options.all)
-        total += exploration.runs
-        failures += len(exploration.failures)
+        exploration = in_full(scenario, options.seeds) if options.all else share(scenario)
+        explorations.append(exploration)
         runs = ", ".join(f"{count:,} {axis}" for axis, count in sorted(exploration.runs.items()))
-        print(f"{name}: {runs}; {len(exploration.failures)} failures; {time.perf_counter() - begin:.0f} s", flush=True)
+        seconds = time.perf_counter() - begin
+        print(f"{name_of(scenario)}: {runs}; {len(exploration.failures)} failures; {seconds:.0f} s", flush=True)
         for failure in exploration.failures:
             print(f"    {failure.token}: {failure.what}: {failure.error!r}", flush=True)
-    injections = sum(total.values()) - total["schedule"]
-    print(f"{injections:,} injections, {failures} failures")
-    return 1 if failures else 0
+    if not explorations:
+        parser.error(f"no scenario has a name that contains {options.only!r}")
+    together = reduce(operator.add, explorations)
+    sites = {site for site in together.sites if site.module.startswith(ROOMS)}
+    excused = sites & together.sites_excused.keys()
+    missed = sorted(together.sites_missed & sites)
+    print(f"await sites: {len(sites)}, of which {len(excused)} are excused, and {len(missed)} were missed")
+    for site in missed:
+        print(f"    missed: {site}, offset {site.offset}")
+    injections = together.runs.total() - together.runs["schedule"]
+    print(f"{injections:,} injections, {len(together.failures)} failures")
+    return 1 if together.failures or missed else 0
 
 
 if __name__ == "__main__":

@@ -105,10 +105,13 @@ class MemoryStream(trio.abc.HalfCloseableStream):
             await self._receiving.changed.park()
 
     async def aclose(self) -> None:
+        self.close()
+        await trio.lowlevel.checkpoint()
+
+    def close(self) -> None:
         self.closed = True
         self._sending.end()
         self._receiving.break_off(forget=True)
-        await trio.lowlevel.checkpoint()
 
     def reset(self) -> None:
         """Break both directions; what was on its way is gone."""

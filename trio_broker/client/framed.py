@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import final
 
 import trio
@@ -40,6 +40,7 @@ class RemoteSubscription(trio.abc.ReceiveChannel[Message]):
         self._reading = trio.StrictFIFOLock()  # whoever holds it reads from the socket, for all who wait
         self._over: Exception | None = None  # why nothing more will come
 
+    @trio.lowlevel.enable_ki_protection
     async def receive(self) -> Message:
         """Wait for the next message and take it.
 
@@ -62,21 +63,28 @@ class RemoteSubscription(trio.abc.ReceiveChannel[Message]):
     async def aclose(self) -> None:
         """Close the connection; messages that were not received are lost with it.
 
-        Cancellation: cleanup. Closed whatever is raised.
+        Cancellation: cleanup. The connection is closed whatever is raised. Always a checkpoint.
         """
         self.close()
-        await self._stream.aclose()
+        await trio.lowlevel.checkpoint()
 
+    @trio.lowlevel.enable_ki_protection
     def close(self) -> None:
-        """Nothing more is received. Synchronous; the connection itself is for whoever opened it to close."""
+        """`aclose` without a checkpoint. Idempotent.
+
+        Cancellation: never; this is synchronous.
+        """
         self._waiting.clear()
         self._over = trio.ClosedResourceError("this subscription was closed")
+        self._stream.socket.close()  # all that the stream's aclose does, but for its checkpoint
 
     async def _receive_more(self) -> None:  # noqa: ASYNC910  ends early only when the stream is broken
         """Read once, for whoever waits."""
         try:
             self._session.receive_data(b"")  # raises if the last read ended in a violation
             data = await self._stream.receive_some(_RECEIVE_BYTES)
+            if self._over is not None:  # closed since these bytes came
+                return
             self._waiting.extend(self._session.receive_data(data))
         except (trio.BrokenResourceError, trio.ClosedResourceError, ProtocolViolation) as error:
             self._over = self._over or error
@@ -125,8 +133,9 @@ class Client:
             trio.BrokenResourceError: the broker closed the connection, or it broke.
             trio.ClosedResourceError: the client's block was left.
 
-        Cancellation: atomic. If this raises anything the message will not be sent; otherwise it will be sent whole,
-        never a fragment. No deadline but the caller's. Always a checkpoint.
+        Cancellation: atomic. If this raises anything the message will not be sent, and may be published again;
+        otherwise it will be sent whole, unless the connection ends first. No deadline but the caller's. Always a
+        checkpoint.
         """
         validate_channel(channel, self._limits.channel_bytes_max)
         if len(body) > self._limits.frame_bytes_max:
@@ -143,8 +152,7 @@ class Client:
             self._cost += len(body) + MESSAGE_COST
             self._work.unpark()
 
-    @asynccontextmanager
-    async def subscribe(self, channel: str) -> AsyncIterator[RemoteSubscription]:
+    def subscribe(self, channel: str) -> AbstractAsyncContextManager[RemoteSubscription]:
         """Subscribe to a channel for the length of a block, on a connection of its own.
 
         Args:
@@ -154,11 +162,11 @@ class Client:
             InvalidChannel: the name is not one.
             OSError: the broker cannot be reached.
 
-        Cancellation: entering is atomic (if it raises there is no connection). Leaving is cleanup: the connection is
-        closed whatever is raised, and the broker puts back what it had not sent to a queue's subscriber.
+        Cancellation: entering is atomic (if it raises there is no connection), and always a checkpoint. Leaving is
+        cleanup, without a checkpoint: the connection is closed whatever is raised, and the broker puts back what it
+        had not sent to a queue's subscriber.
         """
-        async with open_subscription(self._host, self._port, channel, limits=self._limits) as subscription:
-            yield subscription
+        return open_subscription(self._host, self._port, channel, limits=self._limits)
 
     async def _write(self) -> None:  # noqa: ASYNC910  as above
         """Write what was handed over, until the client closes or the connection breaks."""
@@ -181,8 +189,9 @@ class Client:
     async def _watch(self, writing: trio.CancelScope) -> None:  # noqa: ASYNC910  as above
         """Notice that the broker went, which nothing else would tell before the next write."""
         try:
-            while await self._stream.receive_some(_RECEIVE_BYTES):
-                pass
+            data = b"?"
+            while data:  # the protocol says nothing to who only publishes
+                data = await self._stream.receive_some(_RECEIVE_BYTES)
             self._break("the broker closed the connection")
         except trio.BrokenResourceError as error:
             self._break(f"the connection broke: {error}")
@@ -201,6 +210,7 @@ class Client:
 
 
 @asynccontextmanager
+@trio.lowlevel.enable_ki_protection
 async def connect(
     host: str = "127.0.0.1", port: int = 25_000, *, limits: Limits | None = None
 ) -> AsyncIterator[Client]:
@@ -222,9 +232,10 @@ async def connect(
         OSError: the broker cannot be reached.
         trio.BrokenResourceError: on leaving in order, when messages that were handed over could not be sent.
 
-    Cancellation: entering is atomic (if it raises there is no connection). Leaving in order sends what was handed
-    over, for at most ``farewell_seconds_max``. Leaving by an exception or a cancellation closes at once, and what was
-    not sent is lost. Closed whatever is raised. An exception of the body leaves as itself, not in a group.
+    Cancellation: entering is atomic (if it raises there is no connection). Leaving is cleanup: the connection is closed
+    whatever is raised. Leaving in order first sends what was handed over, for at most ``farewell_seconds_max``; leaving
+    by an exception or a cancellation closes at once, and what was not sent is lost. An exception of the body leaves as
+    itself, not in a group; `trio.Cancelled` may leave in one. Both are always checkpoints.
     """
     limits = limits or Limits()
     stream = await trio.open_tcp_stream(host, port)
@@ -248,14 +259,16 @@ async def connect(
                 client._close()
                 with trio.move_on_after(limits.farewell_seconds_max):
                     await written.wait()
-            except BaseException as error:  # noqa: BLE001, ASYNC103  raised below, out of the nursery: not in a group
+            except BaseException as error:
                 failure = error
-            client._close()
-            tasks.cancel_scope.cancel(reason="the client's block was left")
-    except BaseException as error:  # noqa: BLE001, ASYNC103  a cancellation from outside, since the tasks raise nothing
+                raise
+            finally:
+                client._close()
+                tasks.cancel_scope.cancel(reason="the client's block was left")
+    except BaseException as error:  # noqa: BLE001, ASYNC103  raised below, and the body's own as itself, not in a group
         failure = failure or error
-    with trio.move_on_after(limits.farewell_seconds_max, shield=True):  # closes at once; else Cancelled would hide it
-        await trio.aclose_forcefully(stream)
+    finally:
+        stream.socket.close()  # all that the stream's aclose does, but for its checkpoint: nothing can come between
     if failure is not None:
         raise failure
     if client._unsent:
@@ -264,12 +277,17 @@ async def connect(
 
 
 @asynccontextmanager
+@trio.lowlevel.enable_ki_protection
 async def open_subscription(
     host: str, port: int, channel: str, *, limits: Limits | None = None
 ) -> AsyncIterator[RemoteSubscription]:
     """Subscribe to a channel of a broker for the length of a block, without a client: one connection, to listen only.
 
-    Args, errors and cancellation as for `Client.subscribe`.
+    Args and errors as for `Client.subscribe`.
+
+    Cancellation: entering is atomic (if it raises there is no connection), and always a checkpoint. Leaving is cleanup,
+    without a checkpoint: the connection is closed whatever is raised, and the broker puts back what it had not sent to
+    a queue's subscriber.
     """
     limits = limits or Limits()
     validate_channel(channel, limits.channel_bytes_max)
@@ -281,4 +299,3 @@ async def open_subscription(
         yield subscription
     finally:
         subscription.close()
-        await trio.aclose_forcefully(stream)

@@ -74,10 +74,8 @@ class Broker:
         is evicted after ``stall_seconds_max``. Always a checkpoint.
         """
         batch = self._batch_of(channel, body, headers)
-        await trio.lowlevel.checkpoint_if_cancelled()
-        if self.offer(batch):
-            await trio.lowlevel.cancel_shielded_checkpoint()
-        else:
+        await trio.lowlevel.checkpoint()
+        if not self.offer(batch):
             await self.publish_batch(batch)
 
     @trio.lowlevel.enable_ki_protection
@@ -95,6 +93,7 @@ class Broker:
             raise trio.WouldBlock
 
     @asynccontextmanager
+    @trio.lowlevel.enable_ki_protection
     async def subscribe(
         self, channel: str, *, overflow: Overflow | str | None = None
     ) -> AsyncIterator[LocalSubscription]:
@@ -117,9 +116,9 @@ class Broker:
             LimitReached: ``channels_max`` channels exist.
             BrokerDraining: the broker has ended.
 
-        Cancellation: entering is atomic (if it raises, there is no subscription). Leaving is cleanup, done whatever
-        is raised, without a checkpoint: the subscription is gone, and what a queue's subscription had not received
-        is back in its queue, in order.
+        Cancellation: entering is atomic (if it raises, there is no subscription), and always a checkpoint. Leaving is
+        cleanup, done whatever is raised, without a checkpoint: the subscription is gone, and what a queue's
+        subscription had not received is back in its queue, in order.
         """
         await trio.lowlevel.checkpoint()
         outbox = Outbox()
@@ -214,14 +213,18 @@ class Broker:
             BrokerDraining: the broker ends.
             PublishStalled: patience ended.
 
-        Cancellation: atomic. If this raises anything, `trio.Cancelled` included, the batch has reached nobody.
+        Cancellation: atomic. If this raises anything, `trio.Cancelled` included, the batch has reached nobody; it may
+        be published again. No deadline but the caller's and ``patience_seconds``. Always a checkpoint.
         """
         await self._channel(batch.channel).publish(batch, patience_seconds)
 
     @trio.lowlevel.enable_ki_protection
     def close(self) -> None:
         """End: publishers that wait are sent away with `BrokerDraining`, subscriptions get what is in their mailboxes
-        and then the end, and what no subscription had taken from a queue is counted as discarded. Idempotent."""
+        and then the end, and what no subscription had taken from a queue is counted as discarded. Idempotent.
+
+        Cancellation: never; this is synchronous.
+        """
         self._draining = True
         for channel in list(self._channels.values()):
             channel.close()
@@ -250,6 +253,7 @@ class Broker:
 
 
 @asynccontextmanager
+@trio.lowlevel.enable_ki_protection
 async def open_broker(limits: Limits | None = None) -> AsyncIterator[Broker]:
     """A broker for the length of a block, in this process, without any socket.
 
@@ -263,9 +267,9 @@ async def open_broker(limits: Limits | None = None) -> AsyncIterator[Broker]:
     Args:
         limits: see `Limits`; the defaults are for one server on a small machine.
 
-    Cancellation: leaving is cleanup, done whatever is raised, without a checkpoint: publishers that wait in other
-    tasks get `BrokerDraining`, subscriptions get what is in their mailboxes and then `trio.EndOfChannel`. An exception
-    of the body leaves as itself, not in a group.
+    Cancellation: entering is never cancelled: it has no checkpoint. Leaving is cleanup, done whatever is raised,
+    without a checkpoint: publishers that wait in other tasks get `BrokerDraining`, subscriptions get what is in their
+    mailboxes and then `trio.EndOfChannel`. An exception of the body leaves as itself, not in a group.
     """
     broker = Broker(limits or Limits())
     try:

@@ -44,26 +44,23 @@ class LocalSubscription(trio.abc.ReceiveChannel[Message]):
         Cancellation: atomic. If `trio.Cancelled` is raised no message was taken. Once this returns, the message is
         the caller's: it does not go back to its queue. No deadline but the caller's. Always a checkpoint.
         """
-        await trio.lowlevel.checkpoint_if_cancelled()
-        message = self._receive_nowait()
-        if message is not None:
-            await trio.lowlevel.cancel_shielded_checkpoint()
-            return message
-        while True:  # noqa: ASYNC913  the turn is a park
+        await trio.lowlevel.checkpoint()
+        while (message := self._receive_nowait()) is None:
             try:
                 await self._subscription.turn()
             except trio.EndOfChannel:
                 message = self._receive_nowait()
                 if message is None:
                     raise
-            else:
-                message = self._receive_nowait()
-            if message is not None:
                 return message
+        return message
 
     @trio.lowlevel.enable_ki_protection
     def receive_nowait(self) -> Message:
-        """Take the next message if one waits. Raises as `receive`, or `trio.WouldBlock`. Synchronous."""
+        """Take the next message if one waits. Raises as `receive`, or `trio.WouldBlock`.
+
+        Cancellation: never; this is synchronous.
+        """
         message = self._receive_nowait()
         if message is None:
             raise trio.EndOfChannel if self._subscription.outbox.closed else trio.WouldBlock
@@ -75,7 +72,10 @@ class LocalSubscription(trio.abc.ReceiveChannel[Message]):
 
     @trio.lowlevel.enable_ki_protection
     def close(self) -> None:
-        """Leave the channel; what was not received goes back to a queue. Synchronous and idempotent."""
+        """Leave the channel; what was not received goes back to a queue. Idempotent.
+
+        Cancellation: never; this is synchronous.
+        """
         self._closed = True
         self._subscription.leave()
         self._subscription.outbox.close()
@@ -83,7 +83,7 @@ class LocalSubscription(trio.abc.ReceiveChannel[Message]):
     async def aclose(self) -> None:
         """`close`, then a checkpoint.
 
-        Cancellation: cleanup. The subscription is closed whatever is raised.
+        Cancellation: cleanup. The subscription is closed whatever is raised. Always a checkpoint.
         """
         self.close()
         await trio.lowlevel.checkpoint()

@@ -1,20 +1,15 @@
-"""All runs of a scenario: which there are, and what came of them."""
+"""What came of all runs of a scenario: failures, and the await sites that were reached."""
 
 from __future__ import annotations
 
 import dataclasses
-import threading
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator
 from typing import final
 
-from trio_broker.explorer.faults import Fault
-from trio_broker.explorer.plan import Cancel, FaultAt, Interrupt, Phase, Plan, Schedule
-from trio_broker.explorer.result import Moment, NotExplorable, Run, Scenario
-from trio_broker.explorer.run import run
-from trio_broker.explorer.sites import Site, all_sites
+from trio_broker.explorer.excuses import Excuse, excuses
+from trio_broker.explorer.sites import Site, Suspension
 
-__all__ = ["Exploration", "Failure", "explore", "replay"]
+__all__ = ["Exploration", "Failure"]
 
 
 @final
@@ -44,6 +39,11 @@ class Exploration:
         delivered: the watched package's await sites where a task met `trio.Cancelled`.
         woken: those where a task had been woken with a result when the cancellation fired.
         sites: all of the watched package's await sites.
+        suspensions: what tasks were seen to wait for; `sites_excused` is drawn from it.
+        watch: the watched package.
+        notes: what the scenario did that need not be the same in every run, such as reading the real clock; for people.
+
+    Explorations of several scenarios that watch the same package can be added, for what they reached together.
     """
 
     runs: Counter[str]
@@ -51,203 +51,38 @@ class Exploration:
     delivered: frozenset[Site]
     woken: frozenset[Site]
     sites: frozenset[Site]
+    suspensions: frozenset[Suspension] = frozenset()
+    watch: str = ""
+    notes: tuple[str, ...] = ()
+
+    def __add__(self, other: Exploration) -> Exploration:
+        if self.watch != other.watch:
+            raise ValueError(f"they watched {self.watch!r} and {other.watch!r}")
+        return Exploration(
+            self.runs + other.runs,
+            self.failures + other.failures,
+            self.delivered | other.delivered,
+            self.woken | other.woken,
+            self.sites | other.sites,
+            self.suspensions | other.suspensions,
+            self.watch,
+            tuple(dict.fromkeys(self.notes + other.notes)),
+        )
+
+    @property
+    def sites_excused(self) -> dict[Site, Excuse]:
+        """The sites that no scenario can reach in both senses, with the reason: those that never wait, and the ends of
+        nurseries, where nothing is delivered."""
+        return excuses(self.watch, self.suspensions) if self.watch else {}
 
     @property
     def sites_reached(self) -> frozenset[Site]:
-        """The sites that were reached in both senses."""
-        return self.sites & self.delivered & self.woken
+        """The sites that were reached in both senses, or in the one in which they can be."""
+        ends = {site for site, excuse in self.sites_excused.items() if excuse is Excuse.NURSERY}
+        return self.sites & self.woken & (self.delivered | ends)
 
     @property
     def sites_missed(self) -> frozenset[Site]:
-        """The sites that were not."""
-        return self.sites - self.sites_reached
-
-
-def explore(
-    scenario: Scenario,
-    *,
-    watch: str = "",
-    tasks: Collection[str] | None = None,
-    seeds: int = 20,
-    turns: bool = True,
-    faults: bool = True,
-    double: bool = True,
-    interrupts: bool = True,
-    failures_max: int = 20,
-    progress: Callable[[int, int], object] | None = None,
-) -> Exploration:
-    """Run a scenario again and again, each time disturbed at another moment, and collect what does not hold.
-
-    Every task, between any two of its steps, parked or woken, for every cancel scope around it up to the scenario's
-    outermost; with ``double`` a second cancellation of the outermost scope in the steps after the first; SIGINT after
-    each step; a fault at each operation of the in-memory network. All that in the order in which tasks were spawned;
-    with the schedules (``seeds`` shuffled ones, and every single turn of one round) the scenario runs undisturbed, and
-    its outermost scope is cancelled at every moment.
-
-    Args:
-        scenario: an async function without arguments that raises when an invariant fails. It is run in ``trio.run``
-            with a virtual clock, so it must not touch real time or real sockets. See `afterwards` for what is to be
-            checked at the end.
-        watch: a package whose await sites are recorded.
-        tasks: disturb only tasks whose name contains one of these.
-        seeds: how many shuffled schedules.
-        turns: whether to turn the order of each round that leaves a choice, one at a time.
-        faults: whether to try the network's faults.
-        double: whether to cancel twice.
-        interrupts: whether to try SIGINT; only in the main thread.
-        failures_max: stop when there are so many failures.
-        progress: called with the number of runs that are done and that are planned so far.
-
-    Raises:
-        NotExplorable: the scenario fails without any disturbance, is not deterministic, or the explorer itself failed.
-    """
-    if interrupts and threading.current_thread() is not threading.main_thread():
-        raise NotExplorable("interrupts=True needs the main thread: nowhere else does Python deliver signals")
-    return _Explorer(scenario, watch, tasks, failures_max, progress).explore(
-        seeds, turns=turns, faults=faults, double=double, interrupts=interrupts
-    )
-
-
-def replay(scenario: Scenario, token: str) -> None:
-    """Run the one run that a token stands for, and raise what it raised. Returns if it does not fail.
-
-    Raises:
-        ValueError: for what is no token.
-        NotExplorable: the disturbance never happened; the scenario has changed since.
-    """
-    plan = Plan.parse(token)
-    base = run(scenario, Plan(plan.schedule))
-    result = base if plan.disturbance is None else run(scenario, plan, base=base)
-    if plan.disturbance is not None and not result.fired:
-        raise NotExplorable(f"{token}: the run never came there; has the scenario changed?")
-    if result.failure is not None:
-        raise result.failure
-
-
-@final
-class _Explorer:
-    """The state of one exploration."""
-
-    def __init__(
-        self,
-        scenario: Scenario,
-        watch: str,
-        tasks: Collection[str] | None,
-        failures_max: int,
-        progress: Callable[[int, int], object] | None,
-    ) -> None:
-        self._scenario = scenario
-        self._watch = watch
-        self._tasks = tasks
-        self._failures_max = failures_max
-        self._progress = progress
-        self._runs: Counter[str] = Counter()
-        self._planned = 0
-        self._failures: list[Failure] = []
-        self._delivered: set[Site] = set()
-        self._woken: set[Site] = set()
-
-    def explore(self, seeds: int, *, turns: bool, faults: bool, double: bool, interrupts: bool) -> Exploration:
-        spawn = Schedule()
-        base = self._base(spawn)
-        plans = list(self._cancels(spawn, base, double=double))
-        if interrupts:
-            plans += [Plan(spawn, Interrupt(step)) for step in range(1, base.steps + 1)]
-        if faults:
-            plans += [Plan(spawn, FaultAt(index, fault)) for index in range(base.operations) for fault in Fault]
-        self._do_all(plans, base)
-        for schedule in self._schedules(seeds, base if turns else None):
-            if self._is_enough:
-                break
-            other = self._base(schedule)
-            outermost = [Plan(schedule, _cancel(moment, moment.scopes - 1)) for moment in self._moments(other)]
-            self._do_all(outermost, other)
-        sites = frozenset(all_sites(self._watch)) if self._watch else frozenset()
-        return Exploration(self._runs, self._failures, frozenset(self._delivered), frozenset(self._woken), sites)
-
-    @property
-    def _is_enough(self) -> bool:
-        return len(self._failures) >= self._failures_max
-
-    def _base(self, schedule: Schedule) -> Run:
-        """The undisturbed run of a schedule, twice: it must go the same way, and well."""
-        first = run(self._scenario, Plan(schedule), watch=self._watch)
-        if first.failure is not None:
-            if schedule == Schedule():
-                raise NotExplorable("the scenario fails without being disturbed") from first.failure
-            self._failures.append(Failure(str(first.plan), first.failure, f"tasks ordered by {schedule}"))
-        second = run(self._scenario, Plan(schedule), base=first, watch=self._watch)
-        if (first.steps, first.operations, len(first.moments)) != (
-            second.steps,
-            second.operations,
-            len(second.moments),
-        ):
-            raise NotExplorable(f"the scenario is not deterministic: {schedule} took another way the second time")
-        self._runs["schedule"] += 2
-        return first
-
-    def _schedules(self, seeds: int, base: Run | None) -> Iterator[Schedule]:
-        """Shuffled ones, and all that differ from the order of spawning in one round."""
-        yield from (Schedule(seed=seed) for seed in range(seeds))
-        for turn, size in enumerate(base.choices if base is not None else ()):
-            yield from (Schedule(turn=turn, by=by) for by in range(1, size))
-
-    def _moments(self, base: Run) -> Iterator[Moment]:
-        """The moments of the tasks that are to be disturbed."""
-        for moment in base.moments:
-            name = base.names[moment.task]
-            if self._tasks is None or any(part in name for part in self._tasks):
-                yield moment
-
-    def _cancels(self, schedule: Schedule, base: Run, *, double: bool) -> Iterator[Plan]:
-        """Every moment, every scope; and for all but the outermost a second cancellation soon after."""
-        for moment in self._moments(base):
-            for scope in range(moment.scopes):
-                yield Plan(schedule, _cancel(moment, scope))
-                if double and scope < moment.scopes - 1:
-                    yield from (Plan(schedule, _cancel(moment, scope, later)) for later in range(1, _LATER_MAX + 1))
-
-    def _do_all(self, plans: list[Plan], base: Run) -> None:
-        self._planned += len(plans)
-        for plan in plans:
-            if self._is_enough:
-                return
-            self._do(plan, base)
-
-    def _do(self, plan: Plan, base: Run) -> None:
-        result = run(self._scenario, plan, base=base, watch=self._watch)
-        if not result.fired:
-            raise NotExplorable(f"{plan}: the disturbance never happened")
-        self._runs[plan.axis] += 1
-        self._delivered |= result.delivered
-        self._woken |= result.woken
-        if result.failure is not None:
-            self._failures.append(Failure(str(plan), result.failure, _describe(plan, result)))
-        if self._progress is not None:
-            self._progress(sum(self._runs.values()) - self._runs["schedule"], self._planned)
-
-
-_LATER_MAX = 4
-"""In how many of the steps after a first cancellation the outermost scope is cancelled too."""
-
-
-def _cancel(moment: Moment, scope: int, second: int | None = None) -> Cancel:
-    return Cancel(moment.task, moment.step, moment.phase, scope, second)
-
-
-def _describe(plan: Plan, result: Run) -> str:
-    """What was done to the scenario, and where."""
-    match plan.disturbance:
-        case Cancel() as cancel:
-            moment = result.moments[result.moments_before - 1]
-            how = "parked at" if cancel.phase is Phase.AFTER else "woken at"
-            inside = "the innermost scope" if cancel.scope == 0 else f"scope {cancel.scope} from inside"
-            second = f", and the outermost {cancel.second} steps later" if cancel.second is not None else ""
-            name = result.names[cancel.task]
-            return f"task {cancel.task} ({name}), step {cancel.step}, {how} {moment.where}: {inside} cancelled{second}"
-        case Interrupt() as interrupt:
-            return f"SIGINT after step {interrupt.step}"
-        case FaultAt() as fault:
-            return f"{fault.fault} at the network's operation {fault.operation}"
-        case None:
-            return f"tasks ordered by {plan.schedule}"
+        """The sites that were not, without those that never wait."""
+        never = {site for site, excuse in self.sites_excused.items() if excuse is Excuse.NEVER_WAITS}
+        return self.sites - self.sites_reached - never

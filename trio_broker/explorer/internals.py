@@ -6,25 +6,45 @@ of Trio changes what is relied on here; checked with 0.31 to 0.35.
 
 from __future__ import annotations
 
+import select
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final, final
 
 import trio
-from trio._core import _run
+from trio._core import _run, _thread_cache
+
+from trio_broker.explorer.frames import is_in
 
 __all__ = [
+    "NURSERY_MANAGER",
     "Order",
+    "a_descriptor_is_ready",
     "deterministic_scheduling",
     "enclosing_scopes",
+    "errors_of_children",
     "somebody_waits_for_idleness",
+    "threads_of_trio",
     "throw",
     "unshield_all",
+    "waits_for_descriptors",
     "wakes_cancelled",
     "wakes_with_a_result",
 ]
 
-_SERVES: Final = "trio._highlevel_serve_listeners._serve_one_listener"
+_PRIVATE: Final = frozenset(
+    {
+        "trio._highlevel_serve_listeners._serve_one_listener",
+        "trio._highlevel_open_tcp_stream.open_tcp_stream.<locals>.attempt_connect",
+    }
+)
+"""Tasks in nurseries that Trio opens within its functions."""
+
+_OWN: Final = frozenset({"<init>", "<TrioToken.run_sync_soon task>"})
+"""The tasks of Trio itself."""
+
+NURSERY_MANAGER: Final[type] = _run.NurseryManager
+"""What ``trio.open_nursery()`` gives: the context manager of a nursery."""
 
 Order = Callable[[list[trio.lowlevel.Task]], None]
 """Puts the tasks of one scheduling round, given in the order they were spawned, into the order they are to run in."""
@@ -38,8 +58,17 @@ class _Shuffle:
         self._order = order
 
     def shuffle(self, batch: list[trio.lowlevel.Task]) -> None:
-        """Trio gives the round sorted by the order of spawning, and runs it from the end."""
-        self._order(batch)
+        """Trio gives the round sorted by the order of spawning, and runs it from the end.
+
+        Its own tasks keep their places: where they run makes no difference to a program.
+        """
+        theirs = [task for task in batch if task.name not in _OWN]
+        self._order(theirs)
+        if len(theirs) == len(batch):
+            batch[:] = theirs
+        else:
+            ordered = iter(theirs)
+            batch[:] = [task if task.name in _OWN else next(ordered) for task in batch]
         batch.reverse()
 
     def random(self) -> float:
@@ -61,8 +90,8 @@ def deterministic_scheduling(order: Order) -> Iterator[None]:
 def enclosing_scopes(task: trio.lowlevel.Task, root: trio.CancelScope) -> list[trio.CancelScope]:
     """The cancel scopes around where a task is, from the innermost to ``root``; none if ``root`` is not around it.
 
-    Without those that ``sleep``, ``nursery.start`` and ``serve_listeners`` keep for themselves: no program can cancel
-    them, and Trio does not expect it.
+    Without those that ``sleep``, ``nursery.start``, ``serve_listeners`` and ``open_tcp_stream`` keep for themselves: no
+    program can cancel them, and Trio does not expect it.
     """
     scopes: list[trio.CancelScope] = []
     private = _scopes_of_nurseries_of_trio(task)
@@ -72,6 +101,8 @@ def enclosing_scopes(task: trio.lowlevel.Task, root: trio.CancelScope) -> list[t
     while status is not None:
         if status._scope not in private:
             scopes.append(status._scope)
+        elif any(nursery.cancel_scope is status._scope for nursery in task.child_nurseries):
+            scopes.clear()  # what the function has opened within its nursery is its own too: a delay
         if status._scope is root:
             return scopes
         status = status._parent
@@ -80,24 +111,23 @@ def enclosing_scopes(task: trio.lowlevel.Task, root: trio.CancelScope) -> list[t
 
 def _scopes_of_nurseries_of_trio(task: trio.lowlevel.Task) -> list[trio.CancelScope]:
     """Those around a task that Trio opens within its functions; they are known by the tasks in them."""
+    # This runs twice in each step, so the private lists are taken: the public ones are copies.
     scopes = []
-    above: trio.lowlevel.Task | None = task
+    above: Any = task
     while above is not None:
-        for nursery in above.child_nurseries:
-            if any(_is_private(child) for child in nursery.child_tasks):
-                scopes.append(nursery.cancel_scope)  # noqa: PERF401  this runs twice in each step
-        above = None if above.parent_nursery is None else above.parent_nursery.parent_task
+        for nursery in above._child_nurseries:
+            for child in nursery._children:
+                # It has not called ``started`` yet, or accepts or connects for one of those functions.
+                if child._eventual_parent_nursery is not None or child.name in _PRIVATE:
+                    scopes.append(nursery.cancel_scope)
+                    break
+        above = None if above._parent_nursery is None else above._parent_nursery._parent_task
     return scopes
-
-
-def _is_private(child: trio.lowlevel.Task) -> bool:
-    """Whether a task is one that has not called ``started`` yet, or one that accepts for ``serve_listeners``."""
-    return child.eventual_parent_nursery is not None or child.name == _SERVES
 
 
 def _is_asleep(task: trio.lowlevel.Task) -> bool:
     """Whether a task is in ``trio.sleep``, or one of its kin. The scope around it is the one that ends the sleep."""
-    return any(frame.f_code is trio.sleep_until.__code__ for frame, _ in task.iter_await_frames())
+    return is_in(task, trio.sleep_until.__qualname__, trio.sleep_until.__globals__)
 
 
 def wakes_cancelled(task: trio.lowlevel.Task) -> bool:
@@ -121,10 +151,50 @@ def somebody_waits_for_idleness() -> bool:
     return bool(runner.waiting_for_idle)
 
 
+def a_descriptor_is_ready() -> bool:
+    """Whether the system has something to say about a socket that a task waits for: Trio is about to hear of it."""
+    manager: Any = _run.GLOBAL_RUN_CONTEXT.runner.io_manager
+    return bool(select.select([manager._epoll], [], [], 0)[0]) if hasattr(manager, "_epoll") else False
+
+
 def throw(task: trio.lowlevel.Task, error: BaseException) -> None:
     """Have the step that a task is about to take begin with this error, whatever it was to begin with."""
     private: Any = _run
     task._next_send = private.Error(error)
+
+
+def errors_of_children(task: trio.lowlevel.Task) -> int:
+    """How many errors the nursery that a task is in has collected; one more when the task has ended with one."""
+    nursery: Any = task.parent_nursery
+    return len(getattr(nursery, "_pending_excs", ()))
+
+
+def waits_for_descriptors() -> Iterator[tuple[trio.lowlevel.Task, int]]:
+    """The tasks that wait for a file descriptor of the operating system, with it; those of Trio itself too."""
+    manager: Any = _run.GLOBAL_RUN_CONTEXT.runner.io_manager
+    if len(manager._registered) < 2:  # Trio itself waits for one
+        return
+    for descriptor, waiters in manager._registered.items():
+        for task in (waiters.read_task, waiters.write_task):
+            if task is not None:
+                yield task, descriptor
+
+
+@contextmanager
+def threads_of_trio(refuse: Callable[[], object]) -> Iterator[None]:
+    """Within this block have Trio call ``refuse`` before it takes a thread, be it a new one or one that it has kept."""
+    private: Any = _thread_cache.ThreadCache
+    real = private.start_thread_soon
+
+    def start_thread_soon(self: Any, *arguments: Any) -> None:
+        refuse()
+        real(self, *arguments)
+
+    private.start_thread_soon = start_thread_soon
+    try:
+        yield
+    finally:
+        private.start_thread_soon = real
 
 
 def unshield_all(task: trio.lowlevel.Task) -> None:

@@ -25,112 +25,34 @@ fault      on a stream                            at ``accept``                 
            until they close their own end
 =========  =====================================  ================================  ===================================
 
+A program that opens its own sockets gets those of this network after `Network.install`; `sockets` says how they behave.
+
 ``EMFILE``, since `trio.serve_listeners` survives no other kind of error of ``accept`` than a lack of resources.
 """
 
 from __future__ import annotations
 
 import errno
-import os
-import sys
-from collections import deque
+import socket
+from collections.abc import Mapping, Sequence
 from functools import partial
+from types import MappingProxyType
 from typing import Final, final
 
 import trio
 
+from trio_broker.explorer.addresses import Place, Resolver, os_error, overlap, wildcard_of
 from trio_broker.explorer.faults import Fault, next_operation
-from trio_broker.explorer.streams import (
-    BUFFER_BYTES,
-    WRITE_BYTES_MAX,
-    NetworkStream,
-    as_soon_as_possible,
-    stream_pair,
-)
+from trio_broker.explorer.listeners import NetworkListener
+from trio_broker.explorer.sockets import VirtualSocket
+from trio_broker.explorer.streams import BUFFER_BYTES, WRITE_BYTES_MAX, NetworkStream, stream_pair
 
 __all__ = ["Network", "NetworkListener", "NetworkStream", "stream_pair"]
 
 _BACKLOG_MAX: Final = 16
 _FIRST_FREE_PORT: Final = 49_152
-
-
-@final
-class NetworkListener(trio.abc.Listener[NetworkStream]):
-    """Where connections to a port arrive. Made by `Network.listen`.
-
-    Attributes:
-        port: its number.
-    """
-
-    __slots__ = ("_arrived", "_backlog", "_backlog_max", "_listeners", "_promised", "_room", "port")
-
-    def __init__(self, port: int, backlog_max: int, listeners: dict[int, NetworkListener]) -> None:
-        self.port: Final = port
-        self._backlog_max = backlog_max
-        self._listeners = listeners  # the network's, by port; this one is in there until it is closed
-        self._backlog: deque[NetworkStream] = deque()
-        self._arrived = trio.lowlevel.ParkingLot()
-        self._room = trio.lowlevel.ParkingLot()
-        self._promised = 0  # room in the backlog, for tasks that were woken and have not yet run
-
-    async def accept(self) -> NetworkStream:
-        """Wait for a connection and take it; any number of tasks may. The caller must close it.
-
-        Raises:
-            trio.ClosedResourceError: this listener was closed, even while this waits.
-            OSError: ``EMFILE``, by a fault. Nothing was taken.
-
-        Cancellation: atomic. If `trio.Cancelled` is raised, no connection was taken. Always a checkpoint.
-        """
-        await trio.lowlevel.checkpoint_if_cancelled()
-        fault = None if self._is_closed else next_operation()
-        if fault is Fault.RESET:
-            await trio.lowlevel.cancel_shielded_checkpoint()
-            raise _os_error(errno.EMFILE)
-        stream = await as_soon_as_possible(self._take, self._arrived)
-        if fault is Fault.SHORT:
-            await trio.lowlevel.cancel_shielded_checkpoint()
-        elif fault is not None:
-            stream._suffer(fault)
-        return stream
-
-    async def aclose(self) -> None:
-        """Stop listening. Connects are refused from now on, also those that wait for room in the backlog. What is in
-        the backlog is reset, what was accepted lives on. Idempotent.
-
-        Cancellation: cleanup. The listener is closed whatever is raised. Always a checkpoint.
-        """
-        if not self._is_closed:
-            del self._listeners[self.port]
-            while self._backlog:
-                self._backlog.popleft()._close(reset=True)
-            self._room.unpark_all()
-            self._arrived.unpark_all()
-        await trio.lowlevel.checkpoint()
-
-    @property
-    def _is_closed(self) -> bool:
-        return self._listeners.get(self.port) is not self
-
-    def _take(self) -> NetworkStream | None:
-        if self._is_closed:
-            raise trio.ClosedResourceError
-        if not self._backlog:
-            return None
-        stream = self._backlog.popleft()
-        self._promised += len(self._room.unpark())  # nobody who comes now gets it before the one who waits
-        return stream
-
-    async def _wait_for_room(self) -> None:  # noqa: ASYNC910  connect has a checkpoint of its own
-        if len(self._backlog) + self._promised >= self._backlog_max:
-            await self._room.park()
-            if self._is_closed:
-                raise _os_error(errno.ECONNREFUSED)
-            self._promised -= 1
-
-    def _arrive(self, stream: NetworkStream) -> None:
-        self._backlog.append(stream)
-        self._arrived.unpark()
+_LAST_PORT: Final = 65_535
+_FIRST_SOURCE_PORT: Final = 32_768  # of those who connect without having chosen one
 
 
 @final
@@ -143,7 +65,7 @@ class Network:
         backlog_max: how many connections wait for a listener to accept them before `connect` has to; at least 1.
     """
 
-    __slots__ = ("_backlog_max", "_listeners", "_pair", "_streams")
+    __slots__ = ("_backlog_max", "_pair", "_places", "_sockets", "_streams")
 
     def __init__(
         self,
@@ -156,12 +78,16 @@ class Network:
             raise ValueError("a buffer, a write and a backlog must hold at least one")
         self._pair = partial(stream_pair, buffer_bytes=buffer_bytes, write_bytes_max=write_bytes_max)
         self._backlog_max = backlog_max
-        self._listeners: dict[int, NetworkListener] = {}
+        self._places: dict[Place, NetworkListener | None] = {}  # None: a socket is bound there and does not listen
         self._streams: list[NetworkStream] = []
+        self._sockets: list[VirtualSocket] = []
 
     @property
     def streams(self) -> tuple[NetworkStream, ...]:
-        """Both ends of every connection ever made, in order; of each, first the end that connected."""
+        """Both ends of every connection ever made, in order; of each, first the end that connected.
+
+        A socket's end is here too, as what is under the socket.
+        """
         return tuple(self._streams)
 
     @property
@@ -169,37 +95,84 @@ class Network:
         """Those of `streams` that were not closed. At the end of a scenario there should be none."""
         return tuple(stream for stream in self._streams if not stream.closed)
 
+    @property
+    def open_listeners(self) -> tuple[NetworkListener, ...]:
+        """The listeners that were not closed, those of sockets too, in the order in which their ports were taken."""
+        return tuple(listener for listener in self._places.values() if listener is not None)
+
+    @property
+    def open_sockets(self) -> tuple[VirtualSocket, ...]:
+        """The virtual sockets that were not closed, in order. A socket that was never connected is in no other list."""
+        return tuple(socket for socket in self._sockets if not socket.closed)
+
+    def install(self, names: Mapping[str, Sequence[str]] = MappingProxyType({})) -> None:
+        """Have every socket that Trio makes from here on, in this ``trio.run``, be one of this network. Synchronous.
+
+        What that means stands at the top of `sockets`.
+
+        Args:
+            names: addresses of host names, in order; a name without any does not resolve. All other names are
+                127.0.0.1 and ::1, but those in ``.invalid``, which do not resolve.
+
+        Raises:
+            RuntimeError: it was not called from within a ``trio.run``.
+        """
+        trio.socket.set_custom_hostname_resolver(Resolver(names))
+        trio.socket.set_custom_socket_factory(_SocketFactory(self))
+
     def listen(self, port: int = 0) -> NetworkListener:
         """Listen to a port; 0 for the first free one. Raises ``OSError(EADDRINUSE)`` if it is taken. Synchronous."""
+        return self._listen(self._bind(("", port)), self._backlog_max)
+
+    def _bind(self, place: Place) -> Place:
+        host, port = place
         if port == 0:
-            port = next(free for free in range(_FIRST_FREE_PORT, sys.maxsize) if free not in self._listeners)
-        if port in self._listeners:
-            raise _os_error(errno.EADDRINUSE)
-        self._listeners[port] = NetworkListener(port, self._backlog_max, self._listeners)
-        return self._listeners[port]
+            taken = {taken for _, taken in self._places}
+            free = (port for port in range(_FIRST_FREE_PORT, _LAST_PORT + 1) if port not in taken)
+            port = next(free, 0)
+        if port == 0 or any(overlap((host, port), other) for other in self._places):
+            raise os_error(errno.EADDRINUSE)
+        self._places[host, port] = None
+        return host, port
+
+    def _listen(self, place: Place, backlog: int) -> NetworkListener:
+        listener = NetworkListener(place, max(1, min(backlog, self._backlog_max)), self._places)
+        self._places[place] = listener
+        return listener
+
+    def _listener_at(self, place: Place) -> NetworkListener | None:
+        host, port = place
+        if not host:
+            return next((listener for listener in self.open_listeners if listener.port == port), None)
+        hosts = (host, wildcard_of(host), "")
+        return next((found for host in hosts if (found := self._places.get((host, port)))), None)
 
     async def connect(self, port: int) -> NetworkStream:
         """Connect to a listener. Waits while its backlog is full, not for it to accept. The caller must close it.
+
+        Where several sockets listen to the port, at different addresses, it is the one that has taken it first.
 
         Raises:
             ConnectionRefusedError: nobody listens there, or the listener was closed while this waited.
 
         Cancellation: atomic. If `trio.Cancelled` is raised, nothing was connected. Always a checkpoint.
         """
+        return await self._connect(("", port), None, trio.lowlevel.ParkingLot())
+
+    async def _connect(self, to: Place, source: Place | None, parking: trio.lowlevel.ParkingLot) -> NetworkStream:
+        """Connect; whoever unparks the task raises `trio.ClosedResourceError` in it."""
         await trio.lowlevel.checkpoint_if_cancelled()
         fault = next_operation()
         if fault is Fault.STALL:
-            await trio.sleep_forever()
-        listener = self._listeners.get(port)
+            await parking.park()
+            raise trio.ClosedResourceError("the socket was closed while it waited to be connected")
+        listener = self._listener_at(to)
         if listener is None or fault is Fault.RESET:
             await trio.lowlevel.cancel_shielded_checkpoint()
-            raise _os_error(errno.ECONNREFUSED)
+            raise os_error(errno.ECONNREFUSED)
         if fault is not Fault.EOF:
-            await listener._wait_for_room()
-        ours, theirs = self._pair()
-        number = len(self._streams) // 2 + 1
-        ours._name, theirs._name = f"{number} to port {port}", f"{number} at port {port}"
-        self._streams += (ours, theirs)
+            await listener._wait_for_room(parking)
+        ours, theirs = self._new_connection(to, source)
         if fault is Fault.EOF:
             theirs._close()
         else:
@@ -209,6 +182,33 @@ class Network:
             await trio.lowlevel.cancel_shielded_checkpoint()
         return ours
 
+    def _new_connection(self, to: Place, source: Place | None) -> tuple[NetworkStream, NetworkStream]:
+        ours, theirs = self._pair()
+        number = len(self._streams) // 2 + 1
+        host, port = to
+        ours._name, theirs._name = f"{number} to port {port}", f"{number} at port {port}"
+        source_host, source_port = source or ("", 0)
+        ours._local = theirs._remote = (
+            source_host or ("::1" if ":" in host else "127.0.0.1"),
+            source_port or _FIRST_SOURCE_PORT + number % (_FIRST_FREE_PORT - _FIRST_SOURCE_PORT),
+        )
+        ours._remote = theirs._local = (host or "127.0.0.1", port)
+        self._streams += (ours, theirs)
+        return ours, theirs
 
-def _os_error(number: int) -> OSError:
-    return OSError(number, os.strerror(number))
+
+@final
+class _SocketFactory(trio.abc.SocketFactory):
+    """Makes the sockets of one network."""
+
+    def __init__(self, network: Network) -> None:
+        self._network = network
+
+    def socket(
+        self,
+        family: int = socket.AF_INET,
+        type: int = socket.SOCK_STREAM,  # noqa: A002  Trio's name
+        proto: int = 0,
+    ) -> VirtualSocket:
+        """A new one. Raises `NotImplementedError` if it is to be of a kind that is not modelled."""
+        return VirtualSocket(self._network, family, type, proto)

@@ -4,24 +4,75 @@ from __future__ import annotations
 
 import contextvars
 import dataclasses
+import enum
 from collections.abc import Awaitable, Callable
 from typing import TypeAlias, final
 
 from trio_broker.explorer.plan import Phase, Plan
-from trio_broker.explorer.sites import Site
+from trio_broker.explorer.sites import Site, Suspension
 
-__all__ = ["Check", "Moment", "NotExplorable", "Run", "Scenario", "ScenarioFailed", "afterwards", "checks_of_this_run"]
+__all__ = [
+    "Check",
+    "Endless",
+    "Moment",
+    "NotExplorable",
+    "Obstacle",
+    "Run",
+    "Scenario",
+    "ScenarioFailed",
+    "Swallowed",
+    "afterwards",
+    "checks_of_this_run",
+]
 
 Scenario: TypeAlias = Callable[[], Awaitable[object]]
 """An async function without arguments that raises when an invariant fails."""
 
 
+class Obstacle(enum.StrEnum):
+    """Why a scenario cannot be explored."""
+
+    FAILS = "fails undisturbed"
+    """It raises, or a check of its does, without any disturbance."""
+    NEVER_ENDS = "never ends"
+    """Without any disturbance, or before it, there is a deadlock, or no end within the limits of steps and time."""
+    NOT_DETERMINISTIC = "not deterministic"
+    """It went another way than before, with nothing that would explain it."""
+    REALITY = "touches reality"
+    """It sleeps in real time, or reaches for real sockets, threads or processes."""
+    NEVER_FIRED = "never fired"
+    """The disturbance did not happen, so the run says nothing."""
+    INSTRUMENT_DIED = "instrument died"
+    """The explorer itself failed."""
+    WRONG_THREAD = "wrong thread"
+    """It was to be interrupted, and this is not the main thread."""
+
+
 class NotExplorable(Exception):
-    """The scenario cannot be explored: it is not deterministic, or the explorer itself failed. Never a green result."""
+    """The scenario cannot be explored. Never a green result.
+
+    Attributes:
+        obstacle: why.
+    """
+
+    def __init__(self, obstacle: Obstacle, text: str) -> None:
+        super().__init__(text)
+        self.obstacle = obstacle
 
 
 class ScenarioFailed(Exception):
-    """The explorer saw what the scenario itself does not say: a deadlock, an endless run, a swallowed cancellation."""
+    """The explorer saw what the scenario itself does not say."""
+
+
+@final
+class Endless(ScenarioFailed):
+    """The run did not come to its end by itself: a deadlock, too many steps, too much virtual time, or a step that
+    took too long in real time."""
+
+
+@final
+class Swallowed(ScenarioFailed):
+    """A task met `trio.Cancelled` for the scenario's outermost scope, and went on as if it had not."""
 
 
 @final
@@ -60,7 +111,11 @@ class Run:
         operations: how many operations the network saw.
         delivered: sites where a task met `trio.Cancelled`.
         woken: sites where a task had been woken with a result when the cancellation fired.
+        suspensions: what tasks were waiting for, at such sites and deeper.
         names: the tasks' names, in order of spawning.
+        notes: what the scenario did that may not be the same in every run, for
+            people; each once, whichever task did it first.
+        culprit: the task and the line that raised `failure`, for people; empty if the explorer found it itself.
     """
 
     plan: Plan
@@ -73,7 +128,10 @@ class Run:
     operations: int = 0
     delivered: set[Site] = dataclasses.field(default_factory=set)
     woken: set[Site] = dataclasses.field(default_factory=set)
+    suspensions: set[Suspension] = dataclasses.field(default_factory=set)
     names: list[str] = dataclasses.field(default_factory=list)
+    notes: dict[str, str] = dataclasses.field(default_factory=dict)
+    culprit: str = ""
 
 
 Check: TypeAlias = Callable[[], Awaitable[object]]

@@ -11,13 +11,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Final, TypeVar, final
+from typing import Final, Protocol, TypeVar, final
 
 import trio
 
+from trio_broker.explorer.addresses import Place
 from trio_broker.explorer.faults import Fault, next_operation
 
-__all__ = ["BUFFER_BYTES", "WRITE_BYTES_MAX", "NetworkStream", "as_soon_as_possible", "stream_pair"]
+__all__ = ["BUFFER_BYTES", "WRITE_BYTES_MAX", "NetworkStream", "Parking", "as_soon_as_possible", "stream_pair"]
 
 _Result = TypeVar("_Result")
 
@@ -65,7 +66,7 @@ class NetworkStream(trio.abc.HalfCloseableStream):
         closed: whether this end was closed: by its owner, or by a listener that had not given it to anybody.
     """
 
-    __slots__ = ("_busy", "_ended", "_name", "_receiving", "_sending", "closed")
+    __slots__ = ("_busy", "_ended", "_local", "_name", "_receiving", "_remote", "_sending", "closed")
 
     def __init__(self, name: str, sending: _Pipe, receiving: _Pipe) -> None:
         self._name = name
@@ -73,6 +74,8 @@ class NetworkStream(trio.abc.HalfCloseableStream):
         self._receiving = receiving
         self._busy: set[str] = set()  # what a task does with this end at this moment
         self._ended = False  # send_eof has been done
+        self._local: Place = ("", 0)  # where this end is, and where the other: of interest to sockets only
+        self._remote: Place = ("", 0)
         self.closed = False
 
     def __repr__(self) -> str:
@@ -191,7 +194,13 @@ class NetworkStream(trio.abc.HalfCloseableStream):
         if self.closed or (or_ended and self._ended):
             raise trio.ClosedResourceError("this end was closed" if self.closed else "the end was already sent")
 
-    async def _operation(self, pipe: _Pipe, attempt: Callable[[int], _Result | None], bytes_max: int = 0) -> _Result:
+    async def _operation(
+        self,
+        pipe: _Pipe,
+        attempt: Callable[[int], _Result | None],
+        bytes_max: int = 0,
+        parking: Parking | None = None,
+    ) -> _Result:
         """Count an operation, let the fault happen that is to happen at it, then do what it is about."""
         await trio.lowlevel.checkpoint_if_cancelled()
         self._refuse_if_closed()
@@ -199,7 +208,7 @@ class NetworkStream(trio.abc.HalfCloseableStream):
         if fault is not None:
             self._suffer(fault)
         limit = 1 if fault is Fault.SHORT else bytes_max
-        result = await as_soon_as_possible(partial(attempt, limit), pipe.changed)
+        result = await as_soon_as_possible(partial(attempt, limit), parking or pipe.changed)
         if fault is Fault.SHORT:
             await trio.lowlevel.cancel_shielded_checkpoint()
         return result
@@ -227,7 +236,7 @@ class NetworkStream(trio.abc.HalfCloseableStream):
         has_room = len(pipe.waiting) < pipe.buffer_bytes or pipe.broken or pipe.deaf or pipe.void
         return (has_room and not pipe.stalled) or None
 
-    def _put_eof(self, _limit: int) -> bool | None:
+    def _put_eof(self, _limit: int = 0) -> bool | None:
         self._refuse_if_closed()
         pipe = self._sending
         if pipe.stalled:
@@ -262,7 +271,14 @@ def _one_task(busy: set[str], what: str) -> Iterator[None]:
         busy.remove(what)
 
 
-async def as_soon_as_possible(attempt: Callable[[], _Result | None], changed: trio.lowlevel.ParkingLot) -> _Result:
+class Parking(Protocol):
+    """Where a task waits for a change: a `trio.lowlevel.ParkingLot`, or one with a rule of its own."""
+
+    async def park(self) -> None:
+        """Wait to be woken."""
+
+
+async def as_soon_as_possible(attempt: Callable[[], _Result | None], changed: Parking) -> _Result:
     """Attempt something at once and then give way; or park, and attempt it again whenever something has changed.
 
     Cancellation: atomic. Only the parking can be cancelled, and then no attempt has succeeded.

@@ -110,7 +110,8 @@ class Server:
         consumer is then back in its queue. With nothing to wait for it takes no time. Calling it again, or in several
         tasks, waits for the same drain.
 
-        Cancellation: partial and irrevocable. Cancelling stops only the waiting; the drain goes on.
+        Cancellation: partial and irrevocable. Cancelling stops only the waiting; the drain goes on, for at most
+        ``drain_seconds_max``. Calling this again waits for it again. Always a checkpoint.
         """
         self.begin_drain()
         await self._ended.wait()
@@ -126,7 +127,10 @@ class Server:
 
     @trio.lowlevel.enable_ki_protection
     def begin_drain(self) -> None:
-        """The synchronous step of `drain`, without the waiting. Idempotent."""
+        """The synchronous step of `drain`, without the waiting. Idempotent.
+
+        Cancellation: never; this is synchronous.
+        """
         if self._before is not None:
             return
         counters = self._broker.counters
@@ -262,7 +266,8 @@ async def serve(  # noqa: ASYNC128  `Server._run` calls started()
         OSError: the address cannot be listened on.
 
     Cancellation: cleanup. Before `trio.Cancelled` leaves, the listeners and all connections are closed, and what was
-    not sent to consumers is back in its queues. Nothing bounds the time of serving; `Server.drain` ends it in order.
+    not sent to consumers is back in its queues. It may leave in a group, as from every nursery. Nothing bounds the time
+    of serving; `Server.drain` ends it in order. The same broker can be served again. Always a checkpoint.
     """
     if listeners is None:
         listeners = await trio.open_tcp_listeners(port, host=host)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import socket
 import struct
 import sys
+from contextlib import suppress
 from typing import Final, Protocol, final
 
 import trio
@@ -223,7 +224,8 @@ class StreamTransport:
 def open_transport(stream: trio.abc.Stream, limits: Limits) -> Transport:
     """The fast transport for a plain TCP stream, the general one for every other."""
     if isinstance(stream, trio.SocketStream) and stream.socket.family in {socket.AF_INET, socket.AF_INET6}:
-        return TcpTransport(stream, limits)
+        with suppress(NotImplementedError):  # by a socket without a descriptor: see trio.abc.SocketFactory
+            return TcpTransport(stream, limits)
     return StreamTransport(stream, limits)
 
 

@@ -1,0 +1,35 @@
+"""All scenarios for our own house, and how much of each the tests explore."""
+
+from __future__ import annotations
+
+import functools
+from typing import Final
+
+from tests.scenarios import client, core, ending, server, tcp
+from trio_broker.explorer import Exploration, explore
+from trio_broker.explorer.result import Scenario
+
+SCENARIOS: Final = (*core.SCENARIOS, *server.SCENARIOS, *ending.SCENARIOS, *tcp.SCENARIOS, *client.SCENARIOS)
+
+WATCH: Final = "trio_broker"
+ROOMS: Final = ("trio_broker.core", "trio_broker.server", "trio_broker.client")
+"""The rooms whose await sites must all be reached."""
+
+DOUBLE: Final = {*core.SCENARIOS, *tcp.SCENARIOS, ending.a_connection_that_comes_with_the_drain, ending.drain_stuck}
+"""Those small enough for second cancels in the tests; the others have theirs in `scripts/explore --all`."""
+
+
+def name_of(scenario: Scenario) -> str:
+    """Where a scenario is, as the command line wants it."""
+    return f"{scenario.__module__}:{scenario.__name__}"
+
+
+@functools.cache
+def share(scenario: Scenario) -> Exploration:
+    """The share of a scenario's runs that the tests do."""
+    return explore(scenario, watch=WATCH, seeds=1, turns=False, double=scenario in DOUBLE)
+
+
+def in_full(scenario: Scenario, seeds: int) -> Exploration:
+    """All of a scenario's runs."""
+    return explore(scenario, watch=WATCH, seeds=seeds)

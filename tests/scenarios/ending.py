@@ -1,0 +1,148 @@
+"""Scenarios for the end of a server: drains with idle, busy and stuck peers, and a cancellation in the middle."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+import trio
+
+from tests.scenarios.house import GONE, PATIENCE, QUEUE, SMALL, TOPIC, House, frame
+from trio_broker import Limits, serve
+
+
+async def drain_idle_and_busy() -> None:
+    """A drain with a silent peer, one that is being sent to, and one that publishes."""
+    house = House()
+    async with trio.open_nursery() as nursery:
+        server = await house.start(nursery)
+        nursery.start_soon(house.listen, TOPIC, "idle")
+        nursery.start_soon(house.listen, QUEUE, "busy", None, 1)
+        await trio.sleep(1)
+        nursery.start_soon(house.send, QUEUE, 4, "p", 30)
+        await trio.sleep(0.5)
+        if server is not None:
+            report = await server.drain()
+            assert report.seconds <= 8.0, report
+        nursery.cancel_scope.cancel()
+
+
+async def drain_stuck() -> None:
+    """A peer that does not read is cut at the deadline at the latest."""
+    house = House(Limits(drain_seconds_max=3, stall_seconds_max=100, mailbox_bytes_max=3000))
+
+    async def stick() -> None:
+        async with house.peer(QUEUE) as stream:
+            if stream is not None:
+                await trio.sleep(30)
+
+    async with trio.open_nursery() as nursery:
+        server = await house.start(nursery)
+        nursery.start_soon(stick)
+        await trio.sleep(1)
+        await house.broker.publish(QUEUE, b"p 1 ".ljust(2000, b"."))
+        await house.broker.publish(QUEUE, b"p 2 ".ljust(2000, b"."))
+        before = trio.current_time()
+        if server is not None:
+            await server.drain()
+            assert trio.current_time() <= before + 3
+        nursery.cancel_scope.cancel()
+
+
+async def a_connection_that_comes_with_the_drain() -> None:
+    """It was accepted in the step in which the drain began: it is turned away, and the drain takes no time for it."""
+    house = House()
+    async with trio.open_nursery() as nursery:
+        server = await house.start(nursery)
+        with suppress(*GONE), trio.move_on_after(PATIENCE):
+            async with await house.network.connect(house.listener.port) as stream:
+                if server is not None:
+                    server.begin_drain()
+                while await stream.receive_some(64):
+                    pass
+        if server is not None:
+            report = await server.drain()
+            assert report.seconds <= SMALL.drain_seconds_max, report
+        nursery.cancel_scope.cancel()
+
+
+async def a_peer_that_never_stops_sending() -> None:
+    """A drain reads on, for ``linger_seconds_max``, so that closing sends no reset; the peer gets all that waited."""
+    house = House()
+    held = bytearray()
+
+    async def talk() -> None:
+        async with house.peer(TOPIC) as stream:
+            if stream is None:
+                return
+            with trio.move_on_after(PATIENCE), suppress(*GONE):
+                async with trio.open_nursery() as both:
+                    both.start_soon(chatter, stream)
+                    with suppress(*GONE):
+                        while data := await stream.receive_some(64):
+                            held.extend(data)
+                    both.cancel_scope.cancel()
+
+    async def chatter(stream: trio.abc.SendStream) -> None:
+        with suppress(*GONE):
+            while True:
+                await stream.send_all(frame(b"/topic/other") + frame(b"?"))
+                await trio.sleep(0.25)
+
+    async with trio.open_nursery() as nursery:
+        server = await house.start(nursery)
+        nursery.start_soon(talk)
+        await trio.sleep(1)
+        with trio.move_on_after(PATIENCE):
+            await house.broker.publish(TOPIC, b"p 1")
+        if server is not None:
+            report = await server.drain()
+            assert report.seconds <= SMALL.drain_seconds_max, report
+        nursery.cancel_scope.cancel()
+
+
+async def abort() -> None:
+    """A server is cancelled with peers in every state; that takes no time, and a queue has its work back."""
+    house = House()
+    before = None
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(house.listen, QUEUE, "busy", None, 1)
+        nursery.start_soon(house.listen, TOPIC, "idle")
+        nursery.start_soon(house.say, b"")
+        nursery.start_soon(house.send, QUEUE, 3, "p")
+        async with trio.open_nursery() as servers:
+            await house.start(servers)
+            await trio.sleep(1.5)
+            before = trio.current_time()
+            servers.cancel_scope.cancel()
+        assert before in {None, trio.current_time()}
+        assert not house.connections
+        nursery.cancel_scope.cancel()
+
+
+async def cancelled_as_it_starts() -> None:
+    """A server that is cancelled some steps after its first has closed its listener, whether it had started or not."""
+    house = House()
+    for steps in range(6):
+        house.listener = house.network.listen()
+        async with trio.open_nursery() as servers:
+            servers.start_soon(_serve, house)
+            for _ in range(steps):
+                await trio.lowlevel.checkpoint()
+            servers.cancel_scope.cancel()
+
+
+async def _serve(house: House) -> None:
+    try:
+        await serve(house.broker, listeners=[house.listener])
+    finally:
+        await trio.aclose_forcefully(house.listener)  # which it never saw if it was cancelled before its first step
+
+
+SCENARIOS = (
+    drain_idle_and_busy,
+    drain_stuck,
+    a_connection_that_comes_with_the_drain,
+    a_peer_that_never_stops_sending,
+    abort,
+    cancelled_as_it_starts,
+)

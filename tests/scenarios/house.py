@@ -1,0 +1,218 @@
+"""What scenarios over the network have in common: a broker, a server, peers, and what must hold whatever happens.
+
+The server's streams are closed, the account is even, a queue's message is received by one peer at most and in order,
+whatever was accepted is delivered, or waiting, or counted as given up, and the same broker still serves a fresh peer
+over a fresh server.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import struct
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from typing import final
+
+import trio
+import trio.testing
+
+from trio_broker import Broker, Limits, Server, serve
+from trio_broker.explorer import afterwards
+from trio_broker.explorer.network import Network, NetworkStream
+
+# What Trio says when the network's fault is a lack of file descriptors would fill the screen.
+logging.getLogger("trio.serve_listeners").setLevel(logging.CRITICAL)
+
+SMALL = Limits(
+    mailbox_bytes_max=700,
+    backlog_bytes_max=1500,
+    handshake_seconds_max=3,
+    frame_seconds_max=6,
+    stall_seconds_max=5,
+    stall_bytes_min=100,
+    publish_seconds_max=20,
+    drain_seconds_max=8,
+    linger_seconds_max=1,
+    farewell_seconds_max=2,
+    read_bytes_min=64,
+    read_bytes_max=256,
+    write_bytes_max=256,
+)
+
+TOPIC, QUEUE, NOBODY = "/topic/x", "/queue/x", "/null"
+
+GONE = (trio.BrokenResourceError, trio.ClosedResourceError, OSError)
+"""What happens to a peer in a disturbed run; it goes home."""
+
+PATIENCE = 200
+"""Virtual seconds after which a peer goes home."""
+
+
+@final
+class Defects(logging.Handler):
+    """What the server logged as a defect of its own: in no run may there be any."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.records: list[logging.LogRecord] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.records.append(record)
+
+
+DEFECTS = Defects()
+logging.getLogger("trio_broker").addHandler(DEFECTS)
+
+
+@final
+class House:
+    """A broker, a server, a network between it and its peers, and what the peers received."""
+
+    def __init__(self, limits: Limits = SMALL) -> None:
+        self.broker = Broker(limits)
+        self.network = Network()
+        self.listener = self.network.listen()
+        self.server: Server | None = None
+        self.received: dict[str, list[bytes]] = {}
+        self.consumers: set[str] = set()  # whose subscription was to a queue
+        DEFECTS.records.clear()
+        afterwards(self.check)
+
+    async def start(self, nursery: trio.Nursery) -> Server | None:
+        """Start the server; None if it was disturbed before it had started, which Trio calls an error."""
+        try:
+            self.server = await nursery.start(functools.partial(serve, self.broker, listeners=[self.listener]))
+        except RuntimeError as error:
+            if "without calling task_status.started()" not in str(error):
+                raise
+        return self.server
+
+    @property
+    def connections(self) -> int:
+        """How many connections the server serves; none where there is no server."""
+        return 0 if self.server is None else self.server.connections
+
+    @asynccontextmanager
+    async def peer(self, channel: str) -> AsyncIterator[NetworkStream | None]:
+        """A peer that has subscribed; None if it did not come that far."""
+        stream, subscribed = None, False
+        try:
+            with trio.move_on_after(PATIENCE), suppress(*GONE):
+                stream = await self.network.connect(self.listener.port)
+                await stream.send_all(frame(channel.encode()))
+                subscribed = True
+            yield stream if subscribed else None
+        finally:
+            if stream is not None:
+                await trio.aclose_forcefully(stream)
+
+    async def listen(self, channel: str, name: str, count: int | None = None, seconds: float = 0) -> None:
+        """A peer that receives so many messages, or all until the end, each taking a while."""
+        received = self.received.setdefault(name, [])
+        if channel == QUEUE:
+            self.consumers.add(name)
+        async with self.peer(channel) as stream:
+            if stream is None:
+                return
+            held = bytearray()
+            with trio.move_on_after(PATIENCE), suppress(*GONE):
+                while (count is None or len(received) < count) and (data := await stream.receive_some(64)):
+                    held += data
+                    while (payload := cut(held)) is not None:
+                        received.append(payload)
+                        await trio.sleep(seconds)
+
+    async def send(self, channel: str, count: int, name: str = "p", size: int = 0) -> None:
+        """A peer that publishes numbered messages and gives the server time for them."""
+        async with self.peer(NOBODY) as stream:
+            if stream is None:
+                return
+            with trio.move_on_after(PATIENCE), suppress(*GONE):
+                for number in range(count):
+                    body = b"%s %d " % (name.encode(), number)
+                    await stream.send_all(frame(channel.encode()) + frame(body.ljust(size, b".")))
+                await trio.sleep(1)
+
+    async def say(self, words: bytes) -> None:
+        """A peer that says something and then listens until the end."""
+        with trio.move_on_after(PATIENCE), suppress(*GONE):
+            async with await self.network.connect(self.listener.port) as stream:
+                await stream.send_all(words)
+                while await stream.receive_some(64):
+                    pass
+
+    async def check(self) -> None:
+        """What holds however the scenario ended."""
+        broker = self.broker
+        assert not DEFECTS.records, [record.exc_info for record in DEFECTS.records]
+        assert not self.network.open_streams, self.network.open_streams
+        assert self.server is None or self.server.connections == 0
+        for bodies in self.received.values():
+            assert all(body.split()[0] in {b"p", b"a", b"b"} for body in bodies), f"invented: {bodies}"
+        for name in self.received.keys() - self.consumers:
+            assert_in_order(self.received[name])
+        statistics = broker.statistics()
+        assert statistics.subscriptions == 0, statistics
+        if QUEUE in statistics.channels or statistics.delivered:
+            waiting = sum(channel.backlog_messages for channel in statistics.channels.values())
+            settled = statistics.delivered + statistics.discarded + statistics.poisoned + statistics.unrouted
+            assert statistics.published <= settled + waiting + statistics.dropped, statistics
+        # What one consumer received whole had left whole: no other was given it, and it is not in the queue.
+        consumed = [body for name in self.consumers for body in self.received[name]] + await self.what_is_left()
+        assert len(set(consumed)) == len(consumed), f"doubled: {consumed}"
+        await self.check_rescue()
+        broker.close()
+        assert broker.memory.cost == 0, broker.memory.cost
+        assert not broker.statistics().channels, broker.statistics()
+
+    async def what_is_left(self) -> list[bytes]:
+        """What waits in the queue for a taker."""
+        left: list[bytes] = []
+        async with self.broker.subscribe(QUEUE) as subscription:
+            while True:
+                try:
+                    left.append(subscription.receive_nowait().body)
+                except trio.WouldBlock:
+                    return left
+
+    async def check_rescue(self) -> None:
+        """The same broker serves a peer that comes now."""
+        network = Network()
+        listener = network.listen()
+        async with trio.open_nursery() as nursery:
+            await nursery.start(functools.partial(serve, self.broker, listeners=[listener]))
+            async with await network.connect(listener.port) as stream:
+                await stream.send_all(frame(b"/topic/rescue"))
+                await trio.testing.wait_all_tasks_blocked()
+                await self.broker.publish("/topic/rescue", b"are you there?")
+                held = bytearray()
+                while len(held) < 18:
+                    held += await stream.receive_some(64)
+                assert cut(held) == b"are you there?"
+            nursery.cancel_scope.cancel()
+
+
+def frame(payload: bytes) -> bytes:
+    return struct.pack(">I", len(payload)) + payload
+
+
+def cut(held: bytearray) -> bytes | None:
+    """Cut the first whole frame off, if there is one."""
+    if len(held) < 4:
+        return None
+    (size,) = struct.unpack_from(">I", held)
+    if len(held) < 4 + size:
+        return None
+    payload = bytes(held[4 : 4 + size])
+    del held[: 4 + size]
+    return payload
+
+
+def assert_in_order(bodies: list[bytes]) -> None:
+    """Each publisher's messages came in the order in which it sent them, none twice."""
+    last: dict[bytes, int] = {}
+    for body in bodies:
+        name, number = body.split()[:2]
+        assert int(number) > last.get(name, -1), f"out of order: {bodies}"
+        last[name] = int(number)

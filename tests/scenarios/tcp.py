@@ -1,0 +1,203 @@
+"""Scenarios for the transport of plain TCP, over ``socket.socketpair()``: real descriptors, real system calls.
+
+A pair of sockets of one process is as deterministic as memory: what one end sends the other can read at once. Buffers
+are made as small as the system lets them be, so that writes are short and wait.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+from contextlib import suppress
+from typing import Final, final
+
+import trio
+import trio.testing
+
+from tests.scenarios.house import DEFECTS, GONE, PATIENCE, QUEUE, TOPIC, assert_in_order, cut, frame
+from trio_broker import Broker, Limits, PublishStalled
+from trio_broker.explorer import afterwards
+from trio_broker.server.connection import Connection
+from trio_broker.server.server import make_logger
+from trio_broker.server.transport import TcpTransport
+
+LIMITS: Final = Limits(
+    mailbox_bytes_max=3000,
+    backlog_bytes_max=12_000,
+    handshake_seconds_max=3,
+    frame_seconds_max=6,
+    stall_seconds_max=5,
+    stall_bytes_min=1000,
+    publish_seconds_max=20,
+    linger_seconds_max=1,
+    farewell_seconds_max=2,
+    read_bytes_min=64,
+    read_bytes_max=1024,
+    write_bytes_max=8192,
+)
+
+SIZE: Final = 2500
+"""Three such messages do not fit into the smallest buffer of a socket."""
+
+
+@final
+class House:
+    """A broker, its connections over pairs of sockets, and what the peers received."""
+
+    def __init__(self) -> None:
+        self.broker = Broker(LIMITS)
+        self.sockets: list[socket.socket] = []  # the ends that transports took over
+        self.received: list[bytes] = []
+        self.ended_at: list[float] = []  # when connections ended
+        DEFECTS.records.clear()
+        afterwards(self.check)
+
+    def connect(self, nursery: trio.Nursery) -> trio.SocketStream:
+        """A connection, served in a nursery; returns the peer's end, which its user closes."""
+        pair = socket.socketpair()
+        for end in pair:
+            end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
+        ours, theirs = (trio.SocketStream(trio.socket.from_stdlib_socket(end)) for end in pair)
+        transport = TcpTransport(ours, LIMITS)
+        self.sockets.append(transport._socket)
+        nursery.start_soon(self._serve, Connection(transport, self.broker, make_logger()), name="a connection")
+        return theirs
+
+    async def _serve(self, connection: Connection) -> None:
+        try:
+            await connection.run()
+        finally:
+            self.ended_at.append(trio.current_time())
+
+    async def listen(self, stream: trio.SocketStream, channel: str, seconds: float = 0) -> None:
+        """Subscribe, and receive until the end, each message taking a while."""
+        held = bytearray()
+        with trio.move_on_after(PATIENCE), suppress(*GONE):
+            await stream.send_all(frame(channel.encode()))
+            while data := await stream.receive_some(1024):
+                held += data
+                while (payload := cut(held)) is not None:
+                    self.received.append(payload)
+                    await trio.sleep(seconds)
+
+    async def check(self) -> None:
+        """What holds however the scenario ended."""
+        await trio.lowlevel.checkpoint()
+        assert not DEFECTS.records, [record.exc_info for record in DEFECTS.records]
+        assert all(end.fileno() == -1 for end in self.sockets), "a socket was not closed"
+        assert_in_order(self.received)
+        statistics = self.broker.statistics()
+        assert statistics.subscriptions == 0, statistics
+        if QUEUE in statistics.channels:  # what was accepted was sent whole, or waits
+            left = statistics.channels[QUEUE].backlog_messages
+            assert statistics.published == statistics.delivered + left, statistics
+        self.broker.close()
+        assert self.broker.memory.cost == 0, self.broker.memory.cost
+        assert not self.broker.statistics().channels, self.broker.statistics()
+
+
+def body(number: int, size: int = SIZE) -> bytes:
+    return (b"p %d " % number).ljust(size, b".")
+
+
+async def to_a_slow_subscriber() -> None:
+    """Writes are short, and wait until the peer reads."""
+    house = House()
+    async with trio.open_nursery() as nursery:
+        async with house.connect(nursery) as stream:
+            nursery.start_soon(house.listen, stream, TOPIC, 1)
+            await trio.testing.wait_all_tasks_blocked()
+            with suppress(PublishStalled):  # if its place in line is cancelled
+                for number in range(4):
+                    await house.broker.publish(TOPIC, body(number))
+            await trio.sleep(6)
+        nursery.cancel_scope.cancel()
+
+
+async def to_one_that_does_not_read() -> None:
+    """It is evicted by the stall rule; what it had not been sent is back in its queue."""
+    house = House()
+    async with trio.open_nursery() as nursery:
+        stream = house.connect(nursery)
+        async with stream:
+            with suppress(*GONE):
+                await stream.send_all(frame(QUEUE.encode()))
+            await trio.testing.wait_all_tasks_blocked()
+            before = trio.current_time()
+            for number in range(4):
+                house.broker.publish_nowait(QUEUE, body(number))
+            await trio.sleep(12)
+            assert all(at <= before + 2 * LIMITS.stall_seconds_max for at in house.ended_at)
+            assert len(house.ended_at) == 1
+        nursery.cancel_scope.cancel()
+
+
+async def from_a_busy_publisher() -> None:
+    """Reads come back full, one of them with nothing after it, and grow; a frame comes in pieces."""
+    house = House()
+    async with trio.open_nursery() as nursery:
+        async with house.connect(nursery) as stream, house.broker.subscribe(TOPIC) as subscription:
+            with suppress(*GONE):
+                words = frame(b"/null") + frame(TOPIC.encode())
+                await stream.send_all(words + frame(body(0, LIMITS.read_bytes_min - len(words) - 4)))
+                await trio.sleep(1)
+                await stream.send_all(frame(TOPIC.encode()) + frame(body(1)))
+                await stream.send_all(frame(TOPIC.encode()) + frame(body(2))[:100])
+                await trio.sleep(1)
+                await stream.send_all(frame(body(2))[100:])
+                with trio.move_on_after(1):
+                    async for message in subscription:
+                        house.received.append(message.body)
+        nursery.cancel_scope.cancel()
+
+
+async def that_lingers() -> None:
+    """Input that nobody wants is read before the close, for ``linger_seconds_max``, so that the peer gets no reset."""
+    house = House()
+
+    async def chatter(stream: trio.SocketStream) -> None:
+        with suppress(*GONE):
+            while True:
+                await stream.send_all(b"GET / HTTP/1.1\r\n\r\n" * 8)
+                await trio.sleep(0.25)
+
+    async with trio.open_nursery() as nursery:
+        async with house.connect(nursery) as stream, trio.open_nursery() as talking:
+            talking.start_soon(chatter, stream)
+            before = trio.current_time()
+            with trio.move_on_after(PATIENCE), suppress(*GONE):
+                while await stream.receive_some(64):
+                    pass
+            await trio.sleep(2)
+            limit = LIMITS.handshake_seconds_max + LIMITS.farewell_seconds_max + LIMITS.linger_seconds_max
+            assert all(at - before <= limit for at in house.ended_at)
+            talking.cancel_scope.cancel()
+        nursery.cancel_scope.cancel()
+
+
+async def that_is_reset() -> None:
+    """The peer closes with input unread while more is sent to it; another one resets in its first frame."""
+    house = House()
+    async with trio.open_nursery() as nursery:
+        async with house.connect(nursery) as stream:
+            with suppress(*GONE):
+                await stream.send_all(frame(TOPIC.encode()))
+            await trio.testing.wait_all_tasks_blocked()
+            with suppress(PublishStalled):
+                for number in range(3):
+                    await house.broker.publish(TOPIC, body(number))
+        async with house.connect(nursery) as stream:
+            with suppress(*GONE):
+                await stream.send_all(struct.pack(">I", 100))
+        await trio.sleep(1)
+        assert len(house.ended_at) == 2
+        nursery.cancel_scope.cancel()
+
+
+SCENARIOS = (
+    to_a_slow_subscriber,
+    to_one_that_does_not_read,
+    from_a_busy_publisher,
+    that_lingers,
+    that_is_reset,
+)
