@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import inspect
 import re
 import shlex
 import sys
+import tomllib
 from collections.abc import Iterator
 from itertools import pairwise
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -107,6 +110,32 @@ def test_the_index_names_every_example_and_the_page_leads_there() -> None:
     assert "(../examples/explore/lost_job.py)" in PAGE.read_text()
 
 
+@pytest.mark.parametrize("path", [path for path in sorted(DIRECTORY.glob("*.py")) if path != LOST_JOB], ids=str)
+@pytest.mark.usefixtures("at_home")
+def test_an_example_with_a_library_can_be_explored(path: Path) -> None:
+    """Where the library is installed. Everywhere: it is Python, the extra has what it needs, its command is its own."""
+    source = path.read_text()
+    compile(source, path, "exec")
+    names = {module.partition(".")[0] for module in imported_modules(source)}
+    others = names - sys.stdlib_module_names - {"trio", "trio_broker"}
+    extra = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]["explore-examples"]
+    assert others
+    assert others <= {requirement.partition(">=")[0].replace("-", "_") for requirement in extra}
+    command = f"{COMMAND}explore {path.relative_to(ROOT)}:scenario "
+    assert command in source
+    if all(importlib.util.find_spec(name) for name in others):
+        result = CliRunner().invoke(main, ["explore", f"{path}:scenario", "--replay", "spawn"])
+        assert result.exit_code == 0, result.output
+
+
+def imported_modules(source: str) -> Iterator[str]:
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.module or ""
+
+
 def test_the_page_names_every_option_of_the_command() -> None:
     page = PAGE.read_text()
     for option in (
@@ -119,5 +148,6 @@ def test_the_page_names_every_option_of_the_command() -> None:
         "--no-interrupts",
         "--no-faults",
         "--no-turns",
+        "--step-seconds-max",
     ):
         assert option in page

@@ -69,6 +69,7 @@ def woken(scenario: Scenario, cancel: Cancel) -> set[str]:
         (Cancel(1, 1, Phase.BEFORE, 1), {"first", "second"}),  # the nursery's
         (Cancel(1, 1, Phase.BEFORE, 2), {"first", "second"}),  # the outermost
         (Cancel(3, 1, Phase.BEFORE, 0), {"shielded"}),
+        (Cancel(3, 1, Phase.BEFORE, 1), {"shielded"}),  # whose moment it is counts, though a shield is between
         (Cancel(0, 2, Phase.AFTER, 0), {"first", "second", "all_are_woken"}),  # who is parked at a checkpoint is woken
         (Cancel(4, 1, Phase.AFTER, 1), set()),  # all are parked
     ],
@@ -159,6 +160,15 @@ def test_what_one_of_them_saw_waiting_is_excused_in_none() -> None:
     assert not lock.sites_missed & set(exits)
     assert not (lock + slow).sites_excused.keys() & set(exits)
     assert (lock + slow).sites_missed & set(exits)
+
+
+def test_what_only_one_of_them_saw_is_excused_in_both() -> None:
+    lock = explore(visit_a_lock, watch=__name__, seeds=0)
+    other = explore(woken_later, watch=__name__, seeds=0, double=False)
+    excused = (lock + other).sites_excused
+    assert excused == {**lock.sites_excused, **other.sites_excused}
+    assert lock.sites_excused
+    assert other.sites_excused
 
 
 def test_failures_and_notes_are_added_in_order_and_notes_once() -> None:

@@ -17,6 +17,7 @@ from trio_broker.explorer.sites import Site, all_awaits
 
 MARKS = {Excuse.NEVER_WAITS: "never", Excuse.NURSERY: "nursery", None: "none"}
 HEAD = """
+import functools
 import trio
 from contextlib import asynccontextmanager
 
@@ -45,6 +46,15 @@ class SlowToEnter(Quick):
 class SlowToLeave(Quick):
     async def __aexit__(self, *exc_info):
         await trio.lowlevel.checkpoint()  # none
+
+
+def slowly(function):
+    @functools.wraps(function)
+    async def do(*arguments):
+        await trio.lowlevel.checkpoint()  # none
+        return await function(*arguments)  # none
+
+    return do
 
 
 class Undefined:
@@ -169,10 +179,23 @@ def test_what_was_not_seen_waiting_is_not_excused(explored: Explored) -> None:
     check(explored(source), source)
 
 
-def test_a_manager_that_is_no_async_function_is_not_excused(explored: Explored) -> None:
+def test_methods_whose_code_does_not_tell_are_not_excused(explored: Explored) -> None:
     source = """
+    class Mixed(SlowToEnter):
+        def __aexit__(self, *exc_info):
+            return trio.lowlevel.checkpoint()
+
+    class Wrapped(SlowToEnter):
+        @slowly
+        async def __aexit__(self, *exc_info):
+            pass
+
     async def scenario():
         async with Undefined():  # none none none
+            pass
+        async with Mixed():  # none none none
+            pass
+        async with Wrapped():  # none none none
             pass
     """
     check(explored(source), source)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import inspect
 import itertools
 import signal
 import sys
@@ -120,6 +121,21 @@ def test_one_of_two_undisturbed_runs_that_fails_is_refused() -> None:
 def test_a_scenario_that_deadlocks_by_itself_is_refused() -> None:
     with pytest.raises(NotExplorable, match="fails without being disturbed") as caught:
         explore(trio.sleep_forever)
+    assert "deadlock" in str(caught.value.__cause__)
+
+
+def test_nobody_is_blamed_for_what_the_explorer_found_itself() -> None:
+    """What such a scenario raises when it is given up says nothing of why."""
+
+    async def scenario() -> None:
+        try:
+            await trio.sleep_forever()
+        except trio.Cancelled:
+            raise ValueError from None
+
+    with pytest.raises(NotExplorable) as caught:
+        explore(scenario)
+    assert str(caught.value) == "the scenario fails without being disturbed"
     assert "deadlock" in str(caught.value.__cause__)
 
 
@@ -745,6 +761,21 @@ def test_the_same_plan_gives_the_same_run() -> None:
         assert first.moments == second.moments
         assert first.choices == second.choices
         assert first.steps == second.steps
+
+
+def test_each_moment_is_at_its_own_line() -> None:
+    async def scenario() -> None:
+        await trio.sleep(1)
+        await trio.lowlevel.checkpoint()
+        await trio.sleep(1)
+
+    before = inspect.getsourcelines(scenario)[1]
+    expected = [
+        (step, phase, f"{__name__}:{before + step} in {scenario.__qualname__}")
+        for step in (1, 2, 3)
+        for phase in (Phase.AFTER, Phase.BEFORE)
+    ]
+    assert [(moment.step, moment.phase, moment.where) for moment in run(scenario, Plan()).moments] == expected
 
 
 @pytest.mark.parametrize("phase", list(Phase))

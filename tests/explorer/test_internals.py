@@ -18,6 +18,7 @@ from trio_broker.explorer.internals import (
     deterministic_scheduling,
     enclosing_scopes,
     errors_of_children,
+    somebody_can_run,
     somebody_waits_for_idleness,
     threads_of_trio,
     throw,
@@ -287,6 +288,21 @@ def test_a_parked_task_wakes_with_nothing_yet() -> None:
             assert wakes_cancelled(child)
 
     trio.run(main)
+
+
+def test_it_is_known_whether_a_task_can_run() -> None:
+    seen: list[tuple[bool, bool]] = []
+
+    class Compare(trio.abc.Instrument):
+        def before_io_wait(self, timeout: float) -> None:
+            seen.append((somebody_can_run(), trio.lowlevel.current_statistics().tasks_runnable > 0))
+
+    async def main() -> None:
+        await trio.lowlevel.checkpoint()
+        await trio.sleep(1)
+
+    trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0), instruments=[Compare()])
+    assert set(seen) == {(True, True), (False, False)}
 
 
 def test_who_waits_for_idleness_is_seen() -> None:

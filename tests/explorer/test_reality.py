@@ -51,6 +51,11 @@ async def sends_a_datagram() -> None:
         ours.sendto(b"", ("127.0.0.1", 1))
 
 
+async def sends_a_message_to_an_address() -> None:
+    with socket.socket(type=socket.SOCK_DGRAM) as ours:
+        ours.sendmsg([b""], [], 0, ("127.0.0.1", 1))
+
+
 async def looks_up() -> None:
     await trio.to_thread.run_sync(int)
 
@@ -82,6 +87,7 @@ REFUSED: list[tuple[Callable[[], Awaitable[None]], str]] = [
     (connects_with_trio, "connects a socket"),
     (listens, "binds a socket"),
     (sends_a_datagram, "sends a datagram"),
+    (sends_a_message_to_an_address, "sends a datagram"),
     (looks_up, "runs something in a thread"),
     (looks_an_address_up, "looks an address up"),
     (starts_a_thread, "starts a thread"),
@@ -185,7 +191,7 @@ def test_a_pair_of_sockets_is_the_scenarios_own() -> None:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(theirs.recv, 1)
                 await trio.sleep(1)
-                await ours.send(b"1")
+                await ours.sendmsg([b"1"])
             with trio.move_on_after(1):
                 await theirs.recv(1)
 

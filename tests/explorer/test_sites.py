@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -199,6 +200,15 @@ def test_the_frames_of_a_task_come_from_outside(module: ModuleType) -> None:
     assert ["everything", "plain"] in suspensions.stacks
     assert ["everything", "two_on_one_line", "value"] in suspensions.stacks
     assert ["everything", "outside.<locals>.inside", "outside.<locals>.inside.<locals>.innermost"] in suspensions.stacks
+
+
+def test_the_sites_of_a_module_that_was_changed_are_read_again(module: ModuleType) -> None:
+    before = all_sites("sampled")
+    path = Path(str(module.__file__))
+    path.write_text(SOURCE + "\n\nasync def added():\n    await plain()\n")
+    changed = path.stat().st_mtime_ns + 1_000_000_000  # two changes may come in one tick of the file system's clock
+    os.utime(path, ns=(changed, changed))
+    assert {site.function for site in all_sites("sampled") - before} == {"added"}
 
 
 def test_a_site_says_where_it_is() -> None:

@@ -105,6 +105,16 @@ async def test_a_connection_has_two_ends_that_know_each_other(either: None) -> N
     await theirs.aclose()
 
 
+async def test_what_anyio_asks_for_under_a_socket_is_there(either: None) -> None:
+    ours, theirs = await _pair()
+    with ours, theirs:
+        trusted: Any = ours
+        under = trusted._sock
+        assert (under.family, under.getsockname()) == (ours.family, theirs.getpeername())
+        under.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        assert ours.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+
+
 async def test_a_half_close_ends_one_direction(either: None) -> None:
     ours, theirs = await _connected()
     async with ours, theirs:

@@ -15,10 +15,10 @@ from typing import Final, final
 import trio
 import trio.testing
 
-from tests.scenarios.house import DEFECTS, GONE, PATIENCE, QUEUE, SMALL, TOPIC, assert_in_order
+from tests.scenarios.house import DEFECTS, GONE, PATIENCE, QUEUE, SMALL, TOPIC, assert_in_order, frame, perhaps_gone
 from trio_broker import Broker, Client, Limits, RemoteSubscription, Server, connect, serve
 from trio_broker.client import open_subscription
-from trio_broker.explorer import afterwards
+from trio_broker.explorer import afterwards, disturbed
 from trio_broker.explorer.network import Network, NetworkListener
 
 PORT: Final = 25_000
@@ -37,6 +37,8 @@ class House:
         self.handed_over: list[bytes] = []
         self.refused: list[bytes] = []  # publishes that raised: they must reach nobody
         self.received: list[bytes] = []
+        self.closed = False  # the scenario has closed the subscription itself
+        self.reliable = True  # undisturbed, whatever was handed over arrives
         DEFECTS.records.clear()
         afterwards(self.check)
 
@@ -77,6 +79,8 @@ class House:
         assert len(set(arrived)) == len(arrived), f"doubled: {arrived}"
         assert not set(arrived) & set(self.refused), f"arrived although publish raised: {self.refused}"
         assert set(arrived) <= set(self.handed_over), f"invented or torn: {arrived}"
+        if self.reliable and not disturbed():
+            assert set(arrived) == set(self.handed_over), f"lost: {self.handed_over}, {arrived}"
         self.broker.close()
         assert self.broker.memory.cost == 0, self.broker.memory.cost
 
@@ -96,10 +100,11 @@ async def publish_and_subscribe() -> None:
     house = House()
     async with trio.open_nursery() as nursery:
         await house.start(nursery)
-        with suppress(*GONE), trio.move_on_after(PATIENCE):
+        with perhaps_gone(), trio.move_on_after(PATIENCE):
             async with connect(port=PORT, limits=house.limits) as client, client.subscribe(QUEUE) as subscription:
                 await house.publish(client, QUEUE, 2)
                 await house.receive(subscription, 2)
+        assert disturbed() or house.received == house.handed_over
         nursery.cancel_scope.cancel()
 
 
@@ -107,49 +112,93 @@ async def several_tasks_share() -> None:
     """Two tasks publish through one client, two receive from one subscription, which is then closed under them."""
     house = House()
 
+    async def publish(client: Client, name: str) -> None:
+        with perhaps_gone():
+            await house.publish(client, QUEUE, 2, name)
+
     async def receive(subscription: RemoteSubscription) -> None:
-        with suppress(*GONE):
+        try:
             await house.receive(subscription)
+        except trio.ClosedResourceError:
+            assert house.closed or disturbed()
+        except trio.BrokenResourceError:
+            assert disturbed()
 
     async with trio.open_nursery() as nursery:
         await house.start(nursery)
-        with suppress(*GONE), trio.move_on_after(PATIENCE):
+        with perhaps_gone(), trio.move_on_after(PATIENCE):
             async with open_subscription("127.0.0.1", PORT, QUEUE, limits=house.limits) as subscription:
                 nursery.start_soon(receive, subscription)
                 nursery.start_soon(receive, subscription)
                 await trio.sleep(1)
                 async with connect(port=PORT, limits=house.limits) as client, trio.open_nursery() as publishing:
-                    publishing.start_soon(_publish, house, client, "a")
-                    publishing.start_soon(_publish, house, client, "b")
+                    publishing.start_soon(publish, client, "a")
+                    publishing.start_soon(publish, client, "b")
                 await trio.sleep(1)
+                assert disturbed() or len(house.received) == 4
+                house.closed = True
                 await subscription.aclose()
+                await trio.sleep(1)
         nursery.cancel_scope.cancel()
-
-
-async def _publish(house: House, client: Client, name: str) -> None:
-    with suppress(*GONE):
-        await house.publish(client, QUEUE, 2, name)
 
 
 async def a_broker_that_takes_nothing() -> None:
     """Publishers wait for room in the client, in line; leaving in order gives up after ``farewell_seconds_max``."""
     house = House(Limits(mailbox_bytes_max=200, farewell_seconds_max=2))
+    house.reliable = False
     listener = house.network.listen(PORT)  # which nobody accepts from
 
     async def publish(client: Client, name: str) -> None:
-        with suppress(*GONE):
+        try:
             await house.publish(client, QUEUE, 2, name, 150)
+        except trio.ClosedResourceError:
+            assert disturbed() or trio.current_time() == 10
+        except trio.BrokenResourceError:
+            assert disturbed()
 
-    left_at = math.inf
+    left_at, complaint = math.inf, ""
+    try:
+        async with trio.open_nursery() as nursery:
+            with trio.move_on_after(PATIENCE):
+                try:
+                    async with connect(port=PORT, limits=house.limits) as client:
+                        nursery.start_soon(publish, client, "a")
+                        nursery.start_soon(publish, client, "b")
+                        await trio.sleep(10)
+                        left_at = trio.current_time()
+                except GONE as error:
+                    complaint = str(error)
+            assert trio.current_time() <= left_at + 2
+            assert disturbed() or (trio.current_time() == 12 and "1 messages were not sent" in complaint), complaint
+            nursery.cancel_scope.cancel()
+    finally:
+        await trio.aclose_forcefully(listener)
+
+
+async def a_broker_that_resets() -> None:
+    """Publishers that wait for room in the client hear at once that the connection broke."""
+    house = House(Limits(mailbox_bytes_max=200, farewell_seconds_max=2))
+    house.reliable = False
+    listener = house.network.listen(PORT)
+
+    async def publish(client: Client, name: str) -> None:
+        try:
+            await house.publish(client, QUEUE, 3, name, 150)
+        except trio.BrokenResourceError:
+            assert disturbed() or trio.current_time() == 5
+        except trio.ClosedResourceError:
+            assert disturbed()
+
     try:
         async with trio.open_nursery() as nursery:
             with suppress(*GONE), trio.move_on_after(PATIENCE):
                 async with connect(port=PORT, limits=house.limits) as client:
                     nursery.start_soon(publish, client, "a")
                     nursery.start_soon(publish, client, "b")
-                    await trio.sleep(10)
-                    left_at = trio.current_time()
-            assert trio.current_time() <= left_at + 2
+                    await trio.sleep(5)
+                    await trio.aclose_forcefully(listener)
+                    await trio.sleep(5)
+                    assert disturbed() or len(nursery.child_tasks) == 0
             nursery.cancel_scope.cancel()
     finally:
         await trio.aclose_forcefully(listener)
@@ -157,13 +206,15 @@ async def a_broker_that_takes_nothing() -> None:
 
 async def a_broker_that_is_slow() -> None:
     """It begins to take what comes after a while: publishers that wait for room in the client go on."""
-    house = House(dataclasses.replace(SMALL, mailbox_bytes_max=200))
+    house = House(dataclasses.replace(SMALL, mailbox_bytes_max=200, backlog_bytes_max=10_000))
     async with trio.open_nursery() as nursery:
         listener = house.network.listen(PORT)
         nursery.start_soon(_serve_late, house, listener)
-        with suppress(*GONE), trio.move_on_after(PATIENCE):
+        with perhaps_gone(), trio.move_on_after(PATIENCE):
             async with connect(port=PORT, limits=house.limits) as client:
                 await house.publish(client, QUEUE, 3, "p", 250)
+                assert disturbed() or trio.current_time() == 5
+        await trio.sleep(1)
         nursery.cancel_scope.cancel()
 
 
@@ -178,30 +229,35 @@ async def _serve_late(house: House, listener: NetworkListener) -> None:
 async def a_broker_that_goes() -> None:
     """The server ends while a client publishes and another listens: both hear of it, and neither waits for ever."""
     house = House()
+    house.reliable = False
+
+    async def listen() -> None:
+        await trio.sleep(1)
+        with suppress(*GONE), trio.move_on_after(PATIENCE):
+            async with open_subscription("localhost", PORT, QUEUE, limits=house.limits) as subscription:
+                await house.receive(subscription)
+                assert disturbed() or trio.current_time() == 3.5
+
+    async def publish() -> None:
+        with trio.move_on_after(PATIENCE):
+            try:
+                async with connect(port=PORT, limits=house.limits) as client:
+                    for number in range(10):
+                        await house.publish(client, QUEUE, 1, f"c{number}")
+                        await trio.sleep(1)
+            except GONE:
+                assert disturbed() or trio.current_time() == 4  # the first publish after the end
+
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(_listen_until_the_end, house)
+        nursery.start_soon(listen)
         async with trio.open_nursery() as servers:
             await house.start(servers)
-            nursery.start_soon(_publish_until_it_breaks, house)
+            nursery.start_soon(publish)
             await trio.sleep(3.5)
             servers.cancel_scope.cancel()
         await trio.sleep(2)
+        assert disturbed() or not nursery.child_tasks
         nursery.cancel_scope.cancel()
-
-
-async def _listen_until_the_end(house: House) -> None:
-    await trio.sleep(1)
-    with suppress(*GONE), trio.move_on_after(PATIENCE):
-        async with open_subscription("localhost", PORT, QUEUE, limits=house.limits) as subscription:
-            await house.receive(subscription)
-
-
-async def _publish_until_it_breaks(house: House) -> None:
-    with suppress(*GONE), trio.move_on_after(PATIENCE):
-        async with connect(port=PORT, limits=house.limits) as client:
-            for number in range(10):
-                await house.publish(client, QUEUE, 1, f"c{number}")
-                await trio.sleep(1)
 
 
 async def nobody_there() -> None:
@@ -216,37 +272,99 @@ async def nobody_there() -> None:
     await trio.testing.wait_all_tasks_blocked()
 
 
+class _Planned(Exception):
+    """What a body raises."""
+
+
 async def an_error_in_the_block() -> None:
     """What the body raises leaves as itself, not in a group, and the connection is closed."""
     house = House()
+    house.reliable = False  # such a block is left at once
     async with trio.open_nursery() as nursery:
         await house.start(nursery)
-        try:
-            with trio.move_on_after(PATIENCE):
-                async with connect(port=PORT, limits=house.limits) as client:
-                    await house.publish(client, QUEUE, 1)
-                    await trio.sleep(1)
-                    raise _Planned
-        except (_Planned, *GONE):
-            pass
-        with suppress(*GONE, _Planned):
-            with trio.move_on_after(PATIENCE):
-                async with open_subscription("127.0.0.1", PORT, QUEUE, limits=house.limits) as subscription:
-                    await house.receive(subscription, 1)
-                    raise _Planned
+        with suppress(_Planned), perhaps_gone(), trio.move_on_after(PATIENCE):
+            async with connect(port=PORT, limits=house.limits) as client:
+                await house.publish(client, QUEUE, 1)
+                await trio.sleep(1)
+                raise _Planned
+        with suppress(_Planned), perhaps_gone(), trio.move_on_after(PATIENCE):
+            async with open_subscription("127.0.0.1", PORT, QUEUE, limits=house.limits) as subscription:
+                await house.receive(subscription, 1)
+                raise _Planned
+        assert disturbed() or house.received == [b"p 0 "]
         nursery.cancel_scope.cancel()
 
 
-class _Planned(Exception):
-    """What the body raises."""
+async def a_block_that_is_cancelled() -> None:
+    """The cancellation goes on out of the block, which takes no time, and the exception of a body with it."""
+    house = House()
+    async with trio.open_nursery() as nursery:
+        await house.start(nursery)
+        with perhaps_gone(), trio.move_on_after(3) as scope:
+            async with connect(port=PORT, limits=house.limits):
+                await trio.sleep_forever()
+            raise AssertionError("it went on")
+        assert disturbed() or (scope.cancelled_caught and trio.current_time() == 3)
+        with suppress(_Planned), perhaps_gone(), trio.move_on_after(PATIENCE) as scope:
+            async with open_subscription("127.0.0.1", PORT, TOPIC, limits=house.limits):
+                scope.cancel()
+                raise _Planned
+        nursery.cancel_scope.cancel()
+
+
+async def a_broker_that_stops_in_a_frame() -> None:
+    """Whole frames before it are received, or given up by a close; then it is an error, not an orderly end."""
+    house = House()
+    house.reliable = False
+    listener = house.network.listen(PORT)
+    words = frame(b"p 0 ") + frame(b"p 1 ") + frame(b"p 2 ")[:6]
+    house.handed_over += [b"p 0 ", b"p 1 "]
+
+    async def talk() -> None:
+        with suppress(*GONE):
+            while True:
+                async with await listener.accept() as stream:
+                    await stream.receive_some(64)
+                    await stream.send_all(words)
+                    await stream.send_eof()
+                    await stream.receive_some(64)
+
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(talk)
+            with suppress(*GONE), trio.move_on_after(PATIENCE):
+                async with open_subscription("127.0.0.1", PORT, QUEUE, limits=house.limits) as subscription:
+                    await house.receive(subscription, 1)
+                    subscription.close()
+                    try:
+                        await subscription.receive()
+                    except trio.ClosedResourceError:
+                        pass
+                    else:
+                        raise AssertionError("it received after its close")
+            house.received.clear()
+            with suppress(*GONE), trio.move_on_after(PATIENCE):
+                async with open_subscription("127.0.0.1", PORT, QUEUE, limits=house.limits) as subscription:
+                    await house.receive(subscription, 2)
+                    try:
+                        await subscription.receive()
+                    except trio.EndOfChannel:
+                        assert disturbed(), "an end inside a frame is no orderly end"
+            assert disturbed() or house.received == house.handed_over
+            nursery.cancel_scope.cancel()
+    finally:
+        await trio.aclose_forcefully(listener)
 
 
 SCENARIOS = (
     publish_and_subscribe,
     several_tasks_share,
     a_broker_that_takes_nothing,
+    a_broker_that_resets,
     a_broker_that_is_slow,
     a_broker_that_goes,
     nobody_there,
     an_error_in_the_block,
+    a_block_that_is_cancelled,
+    a_broker_that_stops_in_a_frame,
 )

@@ -8,7 +8,8 @@ from contextlib import suppress
 import trio
 
 from tests.scenarios.house import GONE, NOBODY, PATIENCE, QUEUE, SMALL, TOPIC, House, frame
-from trio_broker import PublishStalled
+from trio_broker import Overflow, PublishStalled
+from trio_broker.explorer import disturbed
 
 
 async def connect_and_close() -> None:
@@ -30,8 +31,10 @@ async def handshakes() -> None:
     async with trio.open_nursery() as nursery:
         await house.start(nursery)
         async with trio.open_nursery() as peers:
-            for words in (b"", b"\0\0\0\0", b"GET / HTTP/1.1\r\n\r\n", b"\0\0\0\x08/to"):
+            for words in (b"", b"\0\0\0\0", b"\0\0\0\x08/to"):
                 peers.start_soon(house.say, words)
+            heard = await house.say(b"GET / HTTP/1.1\r\n\r\n")
+            assert disturbed() or heard.count(b"HTTP/1.1 400") == 1, heard
             await trio.sleep(10)
             # Whatever happened to them, none is served for longer than handshake, farewell and lingering may take.
             assert not house.connections
@@ -47,9 +50,11 @@ async def topic_over_the_network() -> None:
         async with trio.open_nursery() as peers:
             peers.start_soon(house.listen, TOPIC, "quick", 3)
             peers.start_soon(house.listen, TOPIC, "slow", 3, 1)
-            await trio.sleep(1)
+            await trio.sleep(SMALL.handshake_seconds_max + SMALL.frame_seconds_max)
             peers.start_soon(house.send, TOPIC, 3)
             await trio.sleep(20)
+            sent = [b"p 0 ", b"p 1 ", b"p 2 "]
+            assert disturbed() or house.received == {"quick": sent, "slow": sent}
             peers.cancel_scope.cancel()
         nursery.cancel_scope.cancel()
 
@@ -65,6 +70,7 @@ async def queue_over_the_network() -> None:
             await trio.sleep(1)
             peers.start_soon(house.send, QUEUE, 5)
             await trio.sleep(20)
+            assert disturbed() or sum(map(len, house.received.values())) == 5
             peers.cancel_scope.cancel()
         nursery.cancel_scope.cancel()
 
@@ -76,8 +82,9 @@ async def one_connection_at_a_time() -> None:
         await house.start(nursery)
         async with house.peer(TOPIC):
             await trio.sleep(1)
-            nursery.start_soon(house.say, b"")
-            await trio.sleep(1)
+            before = trio.current_time()
+            assert disturbed() or not await house.say(b"")
+            assert disturbed() or trio.current_time() == before
             assert house.connections <= 1
         await trio.sleep(10)
         async with house.peer(TOPIC):
@@ -115,6 +122,7 @@ async def a_queue_that_is_full() -> None:
         await trio.sleep(5)
         with trio.move_on_after(15):
             await house.listen(QUEUE, "late", 2)
+        assert disturbed() or house.received["late"] == [b"a 0 ", b"a 1 "]
         nursery.start_soon(house.send, QUEUE, 4, "b")
         await trio.sleep(30)
         waiting = [channel.publishers_waiting for channel in house.broker.statistics().channels.values()]
@@ -166,6 +174,101 @@ async def a_subscriber_that_does_not_read() -> None:
         nursery.cancel_scope.cancel()
 
 
+async def a_slow_subscriber_is_disconnected() -> None:
+    """By the overflow policy: at once, although it reads nothing, and nobody waits for it."""
+    house = House(dataclasses.replace(SMALL, overflow=Overflow.DISCONNECT, stall_seconds_max=100))
+
+    async def stick() -> None:
+        async with house.peer(TOPIC):
+            await trio.sleep(PATIENCE)
+
+    async with trio.open_nursery() as nursery:
+        await house.start(nursery)
+        nursery.start_soon(stick)
+        await trio.sleep(1)
+        before = trio.current_time()
+        for number in range(6):
+            await house.broker.publish(TOPIC, (b"p %d " % number).ljust(200, b"."))
+        assert trio.current_time() == before
+        await trio.sleep(SMALL.linger_seconds_max)
+        assert disturbed() or (not house.connections and house.broker.statistics().evicted == 1)
+        nursery.cancel_scope.cancel()
+
+
+async def a_write_that_is_cut() -> None:
+    """A consumer goes in the middle of a write of several messages: those that it had whole are not given again."""
+    house = House(dataclasses.replace(SMALL, mailbox_bytes_max=10_000, backlog_bytes_max=10_000, write_bytes_max=1000))
+    async with trio.open_nursery() as nursery:
+        await house.start(nursery)
+        async with trio.open_nursery() as peers:
+            peers.start_soon(house.listen, QUEUE, "goes", 2, 1)
+            await trio.sleep(1)
+            for number in range(5):
+                house.broker.publish_nowait(QUEUE, (b"p %d " % number).ljust(110, b"."))
+            await trio.sleep(3)
+            peers.start_soon(house.listen, QUEUE, "comes", 3)
+            await trio.sleep(3)
+            if not disturbed():
+                numbers = [[int(body.split()[1][:1]) for body in bodies] for bodies in house.received.values()]
+                assert numbers[0] == [0, 1]
+                assert numbers[1] == sorted(numbers[1])
+            peers.cancel_scope.cancel()
+        nursery.cancel_scope.cancel()
+
+
+class _Defective(trio.abc.Stream):
+    """A stream that fails in ways no stream should."""
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        await trio.sleep(1)
+        raise ZeroDivisionError
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        await trio.lowlevel.checkpoint()
+
+    async def wait_send_all_might_not_block(self) -> None:
+        await trio.lowlevel.checkpoint()
+
+    async def aclose(self) -> None:
+        await trio.lowlevel.checkpoint()
+        raise ZeroDivisionError
+
+
+class _DefectiveListener(trio.abc.Listener[_Defective]):
+    """It has one such stream to give."""
+
+    def __init__(self) -> None:
+        self.given = False
+
+    async def accept(self) -> _Defective:
+        await trio.lowlevel.checkpoint()
+        if self.given:
+            await trio.sleep_forever()
+        self.given = True
+        return _Defective()
+
+    async def aclose(self) -> None:
+        await trio.lowlevel.checkpoint()
+
+
+async def a_stream_with_a_defect() -> None:
+    """Its connection ends, which is logged as a defect, and the others are served."""
+    house = House()
+    house.defects_max = 3  # of the connection, of its close, and of the accept loop's close
+    async with trio.open_nursery() as nursery:
+        await house.start(nursery, _DefectiveListener())
+        await trio.sleep(3)
+        async with trio.open_nursery() as peers:
+            peers.start_soon(house.listen, TOPIC, "later", 1)
+            await trio.sleep(1)
+            peers.start_soon(house.send, TOPIC, 1)
+            await trio.sleep(3)
+            assert disturbed() or house.received == {"later": [b"p 0 "]}
+            assert disturbed() or house.connections == 0
+            peers.cancel_scope.cancel()
+        nursery.cancel_scope.cancel()
+
+
 SCENARIOS = (
     connect_and_close,
     handshakes,
@@ -176,4 +279,7 @@ SCENARIOS = (
     a_queue_that_is_full,
     memory_that_is_full,
     a_subscriber_that_does_not_read,
+    a_slow_subscriber_is_disconnected,
+    a_write_that_is_cut,
+    a_stream_with_a_defect,
 )

@@ -18,7 +18,7 @@ import inspect
 import types
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from typing import Any, final
+from typing import final
 
 from trio_broker.explorer.internals import NURSERY_MANAGER
 from trio_broker.explorer.sites import Await, Kind, Site, Suspension, all_awaits, awaits_of
@@ -104,6 +104,5 @@ class _Excuses:
 
 def _can_wait(manager: type, method: str) -> bool:
     """Whether a context manager's method can be suspended, as far as its code tells."""
-    function: Any = inspect.unwrap(getattr(manager, method))
-    code: types.CodeType | None = getattr(function, "__code__", None)
+    code: types.CodeType | None = getattr(getattr(manager, method), "__code__", None)
     return code is None or not code.co_flags & inspect.CO_COROUTINE or bool(awaits_of("", code))

@@ -6,6 +6,7 @@ An instrument that raises is removed by Trio, which goes on without it; `Finding
 from __future__ import annotations
 
 import contextlib
+import inspect
 import math
 import signal
 from types import FrameType
@@ -14,11 +15,13 @@ from typing import Final, final
 import trio
 
 from trio_broker.explorer.census import Census
+from trio_broker.explorer.checks import Checks
 from trio_broker.explorer.faults import Operations
 from trio_broker.explorer.internals import (
     a_descriptor_is_ready,
     enclosing_scopes,
     errors_of_children,
+    somebody_can_run,
     somebody_waits_for_idleness,
     throw,
     unshield_all,
@@ -55,7 +58,15 @@ class RunInstrument(trio.abc.Instrument):
     """
 
     def __init__(
-        self, result: Run, census: Census, operations: Operations, watchdog: Watchdog, *, watch: str, steps_max: int
+        self,
+        result: Run,
+        census: Census,
+        operations: Operations,
+        watchdog: Watchdog,
+        checks: Checks,
+        *,
+        watch: str,
+        steps_max: int,
     ) -> None:
         """Made for one run.
 
@@ -64,6 +75,7 @@ class RunInstrument(trio.abc.Instrument):
             census: the tasks.
             operations: of the network.
             watchdog: it knows whose step it is.
+            checks: what the scenario wants to be checked at rest.
             watch: the package whose await sites are recorded.
             steps_max: after so many steps the run is called endless.
         """
@@ -74,6 +86,7 @@ class RunInstrument(trio.abc.Instrument):
         self._census = census
         self._operations = operations
         self._watchdog = watchdog
+        self._checks = checks
         self._watch = watch
         self._steps_max = steps_max
         self._over = False  # the scenario has ended; nothing is counted or disturbed any more
@@ -150,11 +163,13 @@ class RunInstrument(trio.abc.Instrument):
             self._give_up(f"it took more than {steps - 1:,} steps and did not end")
 
     def before_io_wait(self, timeout: float) -> None:
-        statistics = trio.lowlevel.current_statistics()
-        if statistics.tasks_runnable or self._over or somebody_waits_for_idleness() or a_descriptor_is_ready():
+        if somebody_can_run() or self._over or somebody_waits_for_idleness() or a_descriptor_is_ready():
             return
         self._see_descriptors()
-        remaining = statistics.seconds_to_next_deadline
+        remaining = trio.lowlevel.current_statistics().seconds_to_next_deadline
+        if remaining > 0:  # else somebody's deadline has come, and Trio is about to wake them
+            self._see_rest()
+            remaining = trio.lowlevel.current_statistics().seconds_to_next_deadline
         if remaining == math.inf:
             self._idle += 1
             if self._idle > _IDLE_ROUNDS_MAX:
@@ -242,6 +257,20 @@ class RunInstrument(trio.abc.Instrument):
                 touched = f"{what}: {self._census.who(task)} at {place_of_task(task)}"
                 self.findings.touched = self.findings.touched or touched
                 self._give_up("the real world")
+
+    def _see_rest(self) -> None:
+        """Nothing can run: does whoever waits have a reason to?"""
+        if self.findings.unrest is not None or self.findings.given_up:
+            return
+        for check in self._checks.at_rest:
+            try:
+                if inspect.iscoroutine(result := check()):
+                    result.close()
+                    raise TypeError(f"a check at rest cannot be async: {check!r}")
+            except BaseException as error:  # noqa: BLE001, ASYNC103  whatever it is, it is the result of this run
+                self.findings.unrest = error
+                self.root.cancel(reason="explorer: a check at rest failed")
+                return  # noqa: ASYNC104  nobody is cancelled here: no task runs
 
     def see_end(self) -> None:
         """The run is over: if the outermost scope was cancelled, whether that went all the way up to it."""

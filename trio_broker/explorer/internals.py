@@ -23,6 +23,7 @@ __all__ = [
     "deterministic_scheduling",
     "enclosing_scopes",
     "errors_of_children",
+    "somebody_can_run",
     "somebody_waits_for_idleness",
     "threads_of_trio",
     "throw",
@@ -143,6 +144,12 @@ def wakes_with_a_result(task: trio.lowlevel.Task) -> bool:
     """Whether the step that a task is about to take begins with what it waited for, be it a value or an error."""
     pending = _pending(task)
     return pending is not None and not wakes_cancelled(task)
+
+
+def somebody_can_run() -> bool:
+    """Whether a task can run. `trio.lowlevel.current_statistics` says so too, and counts much else for it."""
+    runner: Any = _run.GLOBAL_RUN_CONTEXT.runner
+    return bool(runner.runq)
 
 
 def somebody_waits_for_idleness() -> bool:

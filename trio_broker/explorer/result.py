@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextvars
 import dataclasses
 import enum
 from collections.abc import Awaitable, Callable
@@ -12,7 +11,6 @@ from trio_broker.explorer.plan import Phase, Plan
 from trio_broker.explorer.sites import Site, Suspension
 
 __all__ = [
-    "Check",
     "Endless",
     "Moment",
     "NotExplorable",
@@ -21,8 +19,6 @@ __all__ = [
     "Scenario",
     "ScenarioFailed",
     "Swallowed",
-    "afterwards",
-    "checks_of_this_run",
 ]
 
 Scenario: TypeAlias = Callable[[], Awaitable[object]]
@@ -132,27 +128,3 @@ class Run:
     names: list[str] = dataclasses.field(default_factory=list)
     notes: dict[str, str] = dataclasses.field(default_factory=dict)
     culprit: str = ""
-
-
-Check: TypeAlias = Callable[[], Awaitable[object]]
-_checks: contextvars.ContextVar[list[Check] | None] = contextvars.ContextVar("checks", default=None)
-
-
-def afterwards(check: Check) -> None:
-    """Have a check run when the scenario is over, however it ended, and undisturbed.
-
-    It runs in the same ``trio.run``, after the outermost cancel scope was left: the place to see that nothing was lost,
-    that every stream is closed, and that the same broker still serves a fresh client.
-
-    Args:
-        check: an async function without arguments that raises when an invariant does not hold. Checks run in the order
-            in which they were given. Outside of an exploration nothing happens.
-    """
-    checks = _checks.get()
-    if checks is not None:
-        checks.append(check)
-
-
-def checks_of_this_run() -> contextvars.ContextVar[list[Check] | None]:
-    """Where a run puts the list that `afterwards` appends to, before it starts its first task."""
-    return _checks

@@ -24,12 +24,13 @@ import trio
 import trio.testing
 
 from trio_broker.explorer.census import Census
+from trio_broker.explorer.checks import Checks, checks_of_this_run
 from trio_broker.explorer.faults import Operations, operations_of_this_run
 from trio_broker.explorer.instrument import RunInstrument
 from trio_broker.explorer.internals import deterministic_scheduling
 from trio_broker.explorer.plan import FaultAt, Plan
 from trio_broker.explorer.reality import Reality
-from trio_broker.explorer.result import Check, Run, Scenario, checks_of_this_run
+from trio_broker.explorer.result import Run, Scenario
 from trio_broker.explorer.verdict import judge
 from trio_broker.explorer.watchdog import Watchdog
 
@@ -93,12 +94,14 @@ class _Runner:
         if isinstance(plan.disturbance, FaultAt):
             self._operations = Operations(plan.disturbance.operation, plan.disturbance.fault)
         hang = f"a step took more than {step_seconds_max:g} s of real time"
+        self._checks = Checks(self._result)
         self._watchdog = Watchdog(step_seconds_max, lambda frame: self._instrument.see_hang(hang, frame))
         self._instrument = RunInstrument(
             self._result,
             self._census,
             self._operations,
             self._watchdog,
+            self._checks,
             watch=watch,
             steps_max=_STEPS_MAX if base is None else base.steps * _STEPS_FACTOR + _STEPS_SPARE,
         )
@@ -110,11 +113,10 @@ class _Runner:
         result = self._result
         context = contextvars.copy_context()
         context.run(operations_of_this_run().set, self._operations)
-        checks: list[Check] = []
-        context.run(checks_of_this_run().set, checks)
+        context.run(checks_of_this_run().set, self._checks)
         with _own_interrupts():
             try:
-                context.run(self._trio_run, checks)
+                context.run(self._trio_run)
             except BaseException as error:  # noqa: BLE001, ASYNC103  whatever it is, it is the result of this run
                 result.failure = error
         result.operations = self._operations.count
@@ -125,24 +127,24 @@ class _Runner:
             result.culprit = self._census.who_raised(raised)
         return result
 
-    def _trio_run(self, checks: list[Check]) -> None:
+    def _trio_run(self) -> None:
         clock = trio.testing.MockClock(autojump_threshold=0)
         order = self._plan.schedule.begin(self._result.choices)
         reads = self._base is None and self._plan.disturbance is None
         instruments = [self._watchdog, self._instrument]
         with deterministic_scheduling(order), self._watchdog.watching(), self._reality.watching(reads=reads):
             try:
-                trio.run(self._all, checks, clock=clock, instruments=instruments, strict_exception_groups=True)
+                trio.run(self._all, clock=clock, instruments=instruments, strict_exception_groups=True)
             finally:
                 self._instrument.end()
 
-    async def _all(self, checks: list[Check]) -> None:
+    async def _all(self) -> None:
         try:
-            await self._scenario_and_checks(checks)
+            await self._scenario_and_checks()
         finally:
             _block_interrupts()  # as Trio ends, there is a moment in which its wakeup descriptor is closed and in use
 
-    async def _scenario_and_checks(self, checks: list[Check]) -> None:  # noqa: ASYNC910  called by trio.run alone
+    async def _scenario_and_checks(self) -> None:  # noqa: ASYNC910  called by trio.run alone
         """The scenario within the outermost scope, then the checks, which run whatever came out of it."""
         failure: BaseException | None = None
         root = self._instrument.root
@@ -164,7 +166,7 @@ class _Runner:
             failure = failure or KeyboardInterrupt()
         operations_of_this_run().set(None)  # nothing fails from here on, and nothing is counted
         try:
-            for check in checks:
+            for check in self._checks.afterwards:
                 with trio.fail_after(self._seconds_max):
                     await check()
         except BaseException as error:

@@ -9,8 +9,7 @@ and nothing leaves the process. A socket is told the errors that the operating s
 Faults happen as `network` says: at each ``send``, ``recv`` (and ``recv_into``), ``shutdown(SHUT_WR)``, ``accept`` and
 ``connect``. ``shutdown`` is synchronous, so ``SHORT`` does nothing there, and after ``STALL`` it returns, and the peer
 never hears of it. To look up a host name is an operation too: ``EOF`` is a name that is not known, ``RESET`` a
-temporary failure, ``SHORT`` gives way once more, ``STALL`` parks until cancelled. Which addresses there are says
-`addresses`.
+temporary failure, ``SHORT`` gives way once more, ``STALL`` parks until cancelled. `addresses` says which there are.
 
 What differs from Linux's sockets beyond that: to send to a peer that has closed fails at once, not only when its answer
 has come; and a cancelled ``connect`` has connected nothing, where on a real network the peer may have seen a connection

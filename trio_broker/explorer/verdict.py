@@ -20,6 +20,7 @@ class Findings:
         given_up: why the explorer ended the run; empty if it did not.
         hang: which step did not end in real time.
         touched: what the scenario first did with the real world.
+        unrest: what the first check at rest that failed has raised.
         late: whether the scenario took all its virtual time.
         seconds_max: how much that was.
         swallowed: which task met the cancellation of the outermost scope, and what then went on to its end.
@@ -29,6 +30,7 @@ class Findings:
     given_up: str = ""
     hang: str = ""
     touched: str = ""
+    unrest: BaseException | None = None
     late: bool = False
     seconds_max: float = 0
     swallowed: str = ""
@@ -48,7 +50,7 @@ def judge(result: Run, base: Run | None, findings: Findings) -> None:
         KeyboardInterrupt: somebody wants to end the exploration.
     """
     plan = result.plan.disturbance
-    if not isinstance(plan, Interrupt) and _is_interrupt(result.failure):
+    if _is_interrupt(findings.unrest) or (not isinstance(plan, Interrupt) and _is_interrupt(result.failure)):
         raise KeyboardInterrupt  # not ours
     _refuse_reality_and_early_ends(result, findings)
     if findings.hang:
@@ -59,7 +61,11 @@ def judge(result: Run, base: Run | None, findings: Findings) -> None:
         raise NotExplorable(Obstacle.INSTRUMENT_DIED, text) from result.failure
     if base is not None:
         _compare(result, base)
-    if findings.given_up:
+    if findings.unrest is not None:
+        if result.failure is not None:
+            findings.unrest.add_note(f"the scenario, or a check after it, then ended with {result.failure!r}")
+        result.failure = findings.unrest
+    elif findings.given_up:
         result.failure = Endless(findings.given_up)
     elif isinstance(plan, Interrupt) and _is_interrupt(result.failure):
         result.failure = None

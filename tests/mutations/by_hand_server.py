@@ -1,0 +1,233 @@
+"""Variants of the server chosen by hand: what a connection settles, deadlines, the drain, and the transports."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from tests.mutations.variants import ByHand
+
+__all__ = ["SERVER"]
+
+CONNECTION: Final = "trio_broker/server/connection.py"
+SERVER_FILE: Final = "trio_broker/server/server.py"
+STALL: Final = "trio_broker/server/stall.py"
+TRANSPORT: Final = "trio_broker/server/transport.py"
+
+SERVER: Final = (
+    # -- a connection --------------------------------------------------------------------------------------------------
+    ByHand(
+        "handshake-without-deadline",
+        CONNECTION,
+        '            self._expect(limits.handshake_seconds_max, "no whole frame within handshake_seconds_max")\n',
+        "            pass\n",
+        "a silent peer holds its place for ever",
+        ("handshakes",),
+    ),
+    ByHand(
+        "handshake-renewed-by-each-read",
+        CONNECTION,
+        "            data = await self._transport.receive()\n",
+        "            data = await self._transport.receive()\n"
+        "            if not greeted:\n"
+        '                self._expect(limits.handshake_seconds_max, "no whole frame within handshake_seconds_max")\n',
+        "a peer that drips its first frame holds its place for ever",
+        ("handshakes",),
+    ),
+    ByHand(
+        "frame-without-deadline",
+        CONNECTION,
+        '                    self._expect(limits.frame_seconds_max, "a frame took longer than frame_seconds_max")\n',
+        "                    pass\n",
+        "a peer that stops in a frame holds its place and its memory for ever",
+    ),
+    ByHand(
+        "deadline-for-those-who-wait",
+        CONNECTION,
+        "                greeted = True\n                self._expect_nothing()\n",
+        "                greeted = True\n",
+        "a peer that has said everything is ended by the deadline of its handshake",
+    ),
+    ByHand(
+        "publish-without-patience",
+        CONNECTION,
+        "await self._broker.publish_batch(batch, self._broker.limits.publish_seconds_max)",
+        "await self._broker.publish_batch(batch)",
+        "a connection waits for ever for a channel that takes nothing",
+    ),
+    ByHand(
+        "held-bytes-kept",
+        CONNECTION,
+        "            self._broker.memory.add(-self._held_bytes)\n",
+        "",
+        "the account keeps the unfinished frame of a connection that ended",
+        ("handshakes",),
+    ),
+    ByHand(
+        "settle-what-was-cut",
+        CONNECTION,
+        "            if sent < len(data):\n"
+        "                subscription.settle_first(self._session.messages_within(deliveries, sent))\n",
+        "            subscription.settle()\n",
+        "a partial write counts as settled: its messages are lost",
+        ("queue_over_the_network",),
+    ),
+    ByHand(
+        "settle-one-too-many",
+        CONNECTION,
+        "self._session.messages_within(deliveries, sent)",
+        "self._session.messages_within(deliveries, sent) + 1",
+        "the message that was torn counts as sent",
+        ("queue_over_the_network",),
+    ),
+    ByHand(
+        "settle-nothing-of-what-was-cut",
+        CONNECTION,
+        "self._session.messages_within(deliveries, sent)",
+        "0",
+        "messages that had left whole are given to another consumer",
+        ("queue_over_the_network",),
+    ),
+    ByHand(
+        "settle-before-the-write",
+        CONNECTION,
+        "            data = self._session.encode(deliveries)\n",
+        "            data = self._session.encode(deliveries)\n            subscription.settle()\n",
+        "messages are settled, and then their write is cut",
+        ("queue_over_the_network",),
+    ),
+    ByHand(
+        "stall-not-started",
+        CONNECTION,
+        "        self._stall.start()\n        view = memoryview(data)\n",
+        "        view = memoryview(data)\n",
+        "a peer that does not read is never noticed",
+    ),
+    ByHand(
+        "stalled-but-not-evicted",
+        CONNECTION,
+        "                subscription.evict(stall_reason(self._broker.limits))\n                return\n",
+        "                return\n",
+        "the writer gives up, and the peer stays connected",
+    ),
+    ByHand(
+        "drain-accepts-what-comes",
+        CONNECTION,
+        "            if self.reason:  # a drain came while these bytes were on their way: they are not accepted\n"
+        "                return\n",
+        "",
+        "messages that were read after the drain began are accepted",
+        ("drain_idle_and_busy",),
+    ),
+    ByHand(
+        "linger-before-leaving",
+        CONNECTION,
+        "            self._leave()  # before lingering: its queue's work must not wait for that\n",
+        "",
+        "a queue's work waits until the linger of its consumer is over",
+    ),
+    # -- the server ----------------------------------------------------------------------------------------------------
+    ByHand(
+        "drain-waits-first",
+        SERVER_FILE,
+        "        self.begin_drain()\n        await self._ended.wait()\n",
+        "        await trio.lowlevel.checkpoint()\n        self.begin_drain()\n        await self._ended.wait()\n",
+        "a drain that is cancelled at once has not begun, though it is irrevocable",
+        ("drain_idle_and_busy",),
+    ),
+    ByHand(
+        "drain-admits-the-accepted",
+        SERVER_FILE,
+        "            if self._before is not None:\n",
+        "            if False:\n",
+        "a connection that was accepted in the step before a drain is served without an end",
+    ),
+    ByHand(
+        "retire-not-at-once",
+        SERVER_FILE,
+        "        self._retire_all()\n        for connection in self._open:\n",
+        "        for connection in self._open:\n",
+        "a connection that drains is given what another gives back",
+        ("drain_idle_and_busy",),
+    ),
+    ByHand(
+        "connection-stays-registered",
+        SERVER_FILE,
+        "            del self._open[connection]\n            self._cut += not connection.has_spoken\n",
+        "            self._cut += not connection.has_spoken\n",
+        "a connection that ended is counted, and told to drain, for ever",
+    ),
+    ByHand(
+        "cut-not-counted",
+        SERVER_FILE,
+        "            self._cut += not connection.has_spoken\n",
+        "            pass\n",
+        "the report of a drain does not tell of those that were cut",
+        ("drain_stuck",),
+    ),
+    ByHand(
+        "boundary-in-the-wrong-place",
+        SERVER_FILE,
+        '        except Exception:\n            log.exception("a connection failed; this is a defect of the broker")\n',
+        "        except ZeroDivisionError:\n"
+        '            log.exception("a connection failed; this is a defect of the broker")\n',
+        "one connection's failure ends the server",
+    ),
+    ByHand(
+        "stream-that-cannot-be-closed",
+        SERVER_FILE,
+        "        try:\n            await self.stream.aclose()\n        except Exception:",
+        "        try:\n            await self.stream.aclose()\n        except ZeroDivisionError:",
+        "a stream that cannot be closed ends the server",
+    ),
+    ByHand(
+        "stall-blind",
+        STALL,
+        "        if self._moved + self._unsent_at_start - self._unsent_bytes() < self._bytes_min:\n"
+        "            return True\n",
+        "",
+        "the clock is renewed whatever the peer does",
+    ),
+    # -- transports ----------------------------------------------------------------------------------------------------
+    ByHand(
+        "finish-without-deadline",
+        TRANSPORT,
+        "        with trio.move_on_after(linger_seconds):\n            try:\n                if isinstance",
+        "        if True:\n            try:\n                if isinstance",
+        "a stream that does not take its end is waited for without end",
+    ),
+    ByHand(
+        "aclose-waits",
+        TRANSPORT,
+        "        await trio.aclose_forcefully(self._stream)\n",
+        "        await trio.lowlevel.checkpoint()\n        await trio.aclose_forcefully(self._stream)\n",
+        "closing is cancelled before it has closed",
+    ),
+    ByHand(
+        "pieces-too-large",
+        TRANSPORT,
+        "        piece = data[: self.slack_bytes]\n",
+        "        piece = data\n",
+        "a write that is cut counts as nothing sent, and no movement is seen in it",
+    ),
+    ByHand(
+        "linger-without-deadline",
+        TRANSPORT,
+        "            with trio.move_on_after(linger_seconds):\n                while self._receive_nowait()",
+        "            if True:\n                while self._receive_nowait()",
+        "a peer that never stops sending is read for ever",
+    ),
+    ByHand(
+        "tcp-cancelled-between-read-and-return",
+        TRANSPORT,
+        "        count = len(data)\n        self._likely_more",
+        "        await trio.lowlevel.checkpoint()\n        count = len(data)\n        self._likely_more",
+        "bytes were taken from the socket when Cancelled is raised",
+    ),
+    ByHand(
+        "tcp-sends-blind",
+        TRANSPORT,
+        "        while not sent:\n            await trio.lowlevel.wait_writable(self._socket)\n",
+        "        while not sent:\n            await trio.lowlevel.checkpoint()\n",
+        "a writer spins while a peer does not read",
+    ),
+)
