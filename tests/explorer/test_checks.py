@@ -11,7 +11,7 @@ import pytest
 import trio
 import trio.testing
 
-from tests.explorer.helpers import failing, holding, tokens
+from tests.explorer.helpers import failing, holding
 from trio_broker.explorer import (
     Endless,
     NotExplorable,
@@ -23,7 +23,7 @@ from trio_broker.explorer import (
     replay,
 )
 from trio_broker.explorer.network import Network
-from trio_broker.explorer.plan import Phase, Plan
+from trio_broker.explorer.plan import Plan
 from trio_broker.explorer.run import run
 
 # -- what only a check at rest finds ---------------------------------------------------------------------------------
@@ -41,8 +41,8 @@ class Shop:
         while self.lent:
             with trio.move_on_after(60):
                 await self.line.park()
-        if not cured:
-            await trio.lowlevel.checkpoint()  # the hazard: whoever was told of the tool goes, and tells nobody
+            if not cured:
+                await trio.lowlevel.checkpoint()  # the hazard: whoever was told of the tool goes, and tells nobody
         self.lent = True
         try:
             await trio.sleep(1)
@@ -78,21 +78,14 @@ async def lost_wakeup(*, cured: bool, looks: bool, ends: list[float] | None = No
 
 def test_a_lost_wakeup_that_a_deadline_makes_up_for_shows_only_at_rest() -> None:
     holding(partial(lost_wakeup, cured=False, looks=False))
-    result = failing(
-        partial(lost_wakeup, cured=False, looks=True),
-        axis="cancel",
-        match="1 wait for a free tool at 1 s",
-        double=False,
-        interrupts=False,
-    )
-    assert {plan.disturbance.phase for plan in tokens(result) if hasattr(plan.disturbance, "phase")} == {Phase.BEFORE}
+    failing(partial(lost_wakeup, cured=False, looks=True), axis="cancel", match="1 wait for a free tool at 1 s")
     holding(partial(lost_wakeup, cured=True, looks=True))
 
 
 def test_a_check_at_rest_that_fails_ends_the_run_at_once() -> None:
     scenario = partial(lost_wakeup, cured=False, looks=True)
     token = explore(scenario, seeds=0, failures_max=1).failures[0].token
-    for looks, end in ((False, 62), (True, 1)):
+    for looks, end in ((False, 61), (True, 1)):
         ends: list[float] = []
         run(partial(lost_wakeup, cured=False, looks=looks, ends=ends), Plan.parse(token))
         assert ends == [end]
@@ -275,7 +268,7 @@ def test_under_a_schedule_alone_it_is_a_failure_with_the_schedule_for_its_token(
     failing(scenario, axis="schedule")
 
 
-@pytest.mark.parametrize("token", ["spawn/t0:2:after:0", "spawn/t0:2:after:1", "spawn/int:2", "spawn/io:0:reset"])
+@pytest.mark.parametrize("token", ["spawn/t0:1:after:0", "spawn/t0:1:before:0", "spawn/int:1", "spawn/io:0:reset"])
 def test_disturbed_it_is_the_failure_of_that_run(token: str) -> None:
     async def scenario() -> None:
         network = Network()
@@ -284,11 +277,10 @@ def test_disturbed_it_is_the_failure_of_that_run(token: str) -> None:
             assert not disturbed(), "it was"
 
         at_rest(check)
-        with suppress(OSError):
-            async with network.listen(80), await network.connect(80):
-                pass
         try:
-            await trio.sleep(1)
+            with suppress(OSError):
+                async with network.listen(80), await network.connect(80):
+                    await trio.sleep(1)
         finally:
             with trio.CancelScope(shield=True):
                 await trio.sleep(1)
@@ -393,7 +385,7 @@ def test_a_check_at_rest_that_does_not_end_is_ended() -> None:
 
     failure = run(scenario, Plan(), step_seconds_max=0.2).failure
     assert isinstance(failure, Endless)
-    assert "in check" in str(failure)
+    assert ".check" in str(failure)
 
 
 # -- disturbed -------------------------------------------------------------------------------------------------------

@@ -6,6 +6,8 @@ received what, and when.
 
 from __future__ import annotations
 
+from contextlib import AsyncExitStack
+
 import trio
 import trio.testing
 
@@ -181,27 +183,32 @@ async def each_overflow_policy() -> None:
 
 
 async def the_end_while_some_wait() -> None:
-    """The broker ends with publishers in line, one of whom has just been woken, and subscribers parked."""
-    house = House()
-    ended_at = None
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(house.publish, QUEUE, 3, "a")
-        nursery.start_soon(house.publish, QUEUE, 3, "b")
-        nursery.start_soon(house.receive, TOPIC, "listener")
-        await trio.sleep(1)
-        async with house.subscribe(QUEUE) as subscription:
-            try:
-                subscription.receive_nowait()  # makes room
-            except trio.WouldBlock:
-                assert disturbed()
-            house.end()
-        ended_at = trio.current_time()
-    assert ended_at in {None, trio.current_time()}
+    """The broker ends with publishers in line and subscribers parked, so many steps after it has woken one of them."""
+    for steps in range(3):
+        house = House()
+        ended_at = None
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(house.publish, QUEUE, 3, "a")
+            nursery.start_soon(house.publish, QUEUE, 2, "b")
+            nursery.start_soon(house.receive, TOPIC, "listener")
+            await trio.sleep(1)
+            async with house.subscribe(QUEUE) as subscription:
+                try:
+                    house.received.setdefault("taker", []).append(subscription.receive_nowait().body)  # makes room
+                except trio.WouldBlock:
+                    assert disturbed()
+                for _ in range(steps):
+                    await trio.lowlevel.checkpoint()
+                house.end()
+            ended_at = trio.current_time()
+        assert ended_at in {None, trio.current_time()}
 
 
 async def the_end_with_messages_inside() -> None:
     """Two tasks share a mailbox that holds messages as the broker ends: they have all of them, and then the end."""
-    async with open_broker(Limits(mailbox_bytes_max=100_000)) as broker:
+    async with AsyncExitStack() as stack:
+        with trio.testing.assert_no_checkpoints():  # so that nothing can come between the broker and its block
+            broker = await stack.enter_async_context(open_broker(Limits(mailbox_bytes_max=100_000)))
         house = House(broker=broker)
         house.ended = True  # it is when the checks run, however this block is left
         house.counts = False
