@@ -184,16 +184,16 @@ CORE: Final = (
     ByHand(
         "leave-forgets-what-was-taken",
         SUBSCRIPTION,
-        "taken, waiting = list(self._taken), self.mailbox.recover()",
-        "taken, waiting = [], self.mailbox.recover()",
+        "        self.channel.end(self._taken, waiting)\n",
+        "        self.channel.end((), waiting)\n",
         "what was taken for a write that was cut is lost",
         ("queue_over_the_network",),
     ),
     ByHand(
         "leave-forgets-what-waits",
         SUBSCRIPTION,
-        "        self.channel.end(taken, waiting)\n",
-        "        self.channel.end(taken, [])\n",
+        "        self.channel.end(self._taken, waiting)\n",
+        "        self.channel.end(self._taken, ())\n",
         "what waited in the mailbox of a queue's consumer that left is lost",
     ),
     ByHand(

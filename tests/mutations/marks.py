@@ -12,6 +12,13 @@ _ENDS: Final = (
 )
 
 UNOBSERVABLE: Final[dict[str, str]] = {
+    "drop-cleanup/core.outbox.Outbox.take_control": (
+        "a connection of the framed protocol says one farewell at most, and its outbox is closed in the same step, so "
+        "the control bytes are taken once"
+    ),
+    "await-at-put/server.connection.Connection.run#1": (
+        "cancelled there, the connection leaves its channel in the `finally`, in the same step in which it would have"
+    ),
     "drop-cleanup/core.mailbox.Mailbox.close#1": _ENDS,
     "drop-cleanup/core.mailbox.Mailbox.close#2": _ENDS,
 }

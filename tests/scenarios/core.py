@@ -12,8 +12,9 @@ import trio
 import trio.testing
 
 from tests.scenarios.core_house import QUEUE, TOPIC, House
-from trio_broker import Limits, open_broker
+from trio_broker import BrokerDraining, Limits, Message, open_broker
 from trio_broker.explorer import disturbed
+from trio_broker.message import plain_batch
 
 
 async def topic_with_a_slow_subscriber() -> None:
@@ -182,9 +183,24 @@ async def each_overflow_policy() -> None:
         nursery.cancel_scope.cancel()
 
 
+async def evicted_while_two_wait() -> None:
+    """Two tasks wait at one mailbox, which is more than full before the first has run: both hear of it."""
+    house = House()
+    house.counts = False  # whom a publish evicts was owed its message, and is gone when the publish returns
+    async with house.subscribe(TOPIC, "disconnect") as subscription, trio.open_nursery() as nursery:
+        for name in ("a", "b"):
+            nursery.start_soon(house.take, subscription, name)
+        await trio.testing.wait_all_tasks_blocked()
+        for body in (b"p 0", b"p 1", b"p 2"):
+            house.accepted.append(body)
+            house.broker.publish_nowait(TOPIC, body)
+        await trio.sleep(1)
+        nursery.cancel_scope.cancel()
+
+
 async def the_end_while_some_wait() -> None:
-    """The broker ends with publishers in line and subscribers parked, so many steps after it has woken one of them."""
-    for steps in range(3):
+    """The broker ends with publishers in line and subscribers parked; also some steps after one has been woken."""
+    for steps in (None, 0, 1, 2):
         house = House()
         ended_at = None
         async with trio.open_nursery() as nursery:
@@ -192,14 +208,10 @@ async def the_end_while_some_wait() -> None:
             nursery.start_soon(house.publish, QUEUE, 2, "b")
             nursery.start_soon(house.receive, TOPIC, "listener")
             await trio.sleep(1)
-            async with house.subscribe(QUEUE) as subscription:
-                try:
-                    house.received.setdefault("taker", []).append(subscription.receive_nowait().body)  # makes room
-                except trio.WouldBlock:
-                    assert disturbed()
-                for _ in range(steps):
-                    await trio.lowlevel.checkpoint()
+            if steps is None:
                 house.end()
+            else:
+                await house.end_after(steps)
             ended_at = trio.current_time()
         assert ended_at in {None, trio.current_time()}
 
@@ -208,7 +220,7 @@ async def the_end_with_messages_inside() -> None:
     """Two tasks share a mailbox that holds messages as the broker ends: they have all of them, and then the end."""
     async with AsyncExitStack() as stack:
         with trio.testing.assert_no_checkpoints():  # so that nothing can come between the broker and its block
-            broker = await stack.enter_async_context(open_broker(Limits(mailbox_bytes_max=100_000)))
+            broker = await stack.enter_async_context(open_broker(Limits(memory_bytes_max=1500)))
         house = House(broker=broker)
         house.ended = True  # it is when the checks run, however this block is left
         house.counts = False
@@ -219,8 +231,28 @@ async def the_end_with_messages_inside() -> None:
             broker.close()
             for name in ("a", "b"):
                 nursery.start_soon(house.take, subscription, name, None, 1)
+            before = trio.current_time()
+            try:
+                await broker.publish_batch(plain_batch(Message(TOPIC, b"late")))
+            except BrokerDraining:
+                assert trio.current_time() == before
+            else:
+                raise AssertionError("accepted by a broker that has ended")
             await trio.sleep(5)
             assert disturbed() or sorted(house.all_received) == house.accepted
+
+
+async def the_end_in_the_step_of_a_batch() -> None:
+    """Two tasks wait at one mailbox, a batch comes, and in the same step the end: each of them has a message."""
+    house = House()
+    async with house.subscribe(QUEUE) as subscription, trio.open_nursery() as nursery:
+        house.channel = QUEUE
+        for name in ("a", "b"):
+            nursery.start_soon(house.take, subscription, name)
+        await trio.testing.wait_all_tasks_blocked()
+        await house.publish_batch(QUEUE, range(2), "p", 3)
+        house.end()
+    assert disturbed() or sorted(house.all_received) == house.accepted
 
 
 async def memory_that_is_full() -> None:
@@ -231,6 +263,13 @@ async def memory_that_is_full() -> None:
         nursery.start_soon(house.publish, "/queue/y", 2, "y")
         nursery.start_soon(house.publish, QUEUE, 2, "b")
         await trio.sleep(1)
+        if house.broker.memory.is_full:
+            try:
+                house.broker.publish_nowait("/queue/new", b"no room")
+            except trio.WouldBlock:
+                pass
+            else:
+                raise AssertionError("accepted although the memory is full")
         async with trio.open_nursery() as receivers:
             receivers.start_soon(house.receive, "/queue/y", "y", 2, 1)
             receivers.start_soon(house.receive, QUEUE, "late", 6, 1)
@@ -264,8 +303,10 @@ SCENARIOS = (
     backlog_and_backpressure,
     subscribe_and_leave,
     each_overflow_policy,
+    evicted_while_two_wait,
     the_end_while_some_wait,
     the_end_with_messages_inside,
+    the_end_in_the_step_of_a_batch,
     memory_that_is_full,
     several_tasks_share_a_subscription,
 )

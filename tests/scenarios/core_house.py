@@ -173,6 +173,18 @@ class House:
         """End the broker."""
         self.ended = True
         self.broker.close()
+        assert not self.broker.statistics().subscriptions, "somebody can still be given something"
+
+    async def end_after(self, steps: int) -> None:
+        """Make room in the queue, which wakes a publisher, and end the broker so many steps later."""
+        async with self.subscribe(QUEUE) as subscription:
+            try:
+                self.received.setdefault("taker", []).append(subscription.receive_nowait().body)
+            except trio.WouldBlock:
+                assert disturbed()
+            for _ in range(steps):
+                await trio.lowlevel.checkpoint()
+            self.end()
 
     # -- what must hold ----------------------------------------------------------------------------------------------
 
@@ -223,6 +235,7 @@ class House:
         """Every message that is owed to somebody is received, waiting, or counted as lost."""
         statistics = self.broker.statistics()
         assert statistics.published == len(self.accepted), (statistics, self.accepted)
+        assert statistics.delivered == len(self.all_received), (statistics, self.received)
         if self.counts:
             waiting = sum(subscription.statistics().mailbox_messages for subscription in self.waiting)
             waiting += sum(channel.backlog_messages for channel in statistics.channels.values())

@@ -16,13 +16,13 @@ import trio.testing
 
 from tests.scenarios.house import DEFECTS, GONE, PATIENCE, QUEUE, TOPIC, assert_in_order, cut, frame
 from trio_broker import Broker, Limits, PublishStalled
-from trio_broker.explorer import afterwards
+from trio_broker.explorer import afterwards, disturbed
 from trio_broker.server.connection import Connection
 from trio_broker.server.server import make_logger
 from trio_broker.server.transport import TcpTransport
 
 LIMITS: Final = Limits(
-    mailbox_bytes_max=3000,
+    mailbox_bytes_max=6000,
     backlog_bytes_max=12_000,
     handshake_seconds_max=3,
     frame_seconds_max=6,
@@ -69,11 +69,12 @@ class House:
         finally:
             self.ended_at.append(trio.current_time())
 
-    async def listen(self, stream: trio.SocketStream, channel: str, seconds: float = 0) -> None:
-        """Subscribe, and receive until the end, each message taking a while."""
+    async def listen(self, stream: trio.SocketStream, channel: str, seconds: float = 0, late: float = 0) -> None:
+        """Subscribe, and receive until the end, beginning late, each message taking a while."""
         held = bytearray()
         with trio.move_on_after(PATIENCE), suppress(*GONE):
             await stream.send_all(frame(channel.encode()))
+            await trio.sleep(late)
             while data := await stream.receive_some(1024):
                 held += data
                 while (payload := cut(held)) is not None:
@@ -91,9 +92,21 @@ class House:
         if QUEUE in statistics.channels:  # what was accepted was sent whole, or waits
             left = statistics.channels[QUEUE].backlog_messages
             assert statistics.published == statistics.delivered + left, statistics
+            kept = await self.what_is_left()
+            assert not set(kept) & set(self.received), "what the peer has had whole is to be given again"
         self.broker.close()
         assert self.broker.memory.cost == 0, self.broker.memory.cost
         assert not self.broker.statistics().channels, self.broker.statistics()
+
+    async def what_is_left(self) -> list[bytes]:
+        """What waits in the queue for a taker."""
+        left: list[bytes] = []
+        async with self.broker.subscribe(QUEUE) as subscription:
+            while True:
+                try:
+                    left.append(subscription.receive_nowait().body)
+                except trio.WouldBlock:
+                    return left
 
 
 def body(number: int, size: int = SIZE) -> bytes:
@@ -129,6 +142,21 @@ async def to_one_that_does_not_read() -> None:
             await trio.sleep(12)
             assert all(at <= before + 2 * LIMITS.stall_seconds_max for at in house.ended_at)
             assert len(house.ended_at) == 1
+        nursery.cancel_scope.cancel()
+
+
+async def a_write_that_is_cut() -> None:
+    """A write of several messages, of which the system takes some at once and the others bit by bit."""
+    house = House()
+    async with trio.open_nursery() as nursery:
+        async with house.connect(nursery) as stream, trio.open_nursery() as reading:
+            reading.start_soon(house.listen, stream, QUEUE, 0.5, 2)
+            await trio.sleep(1)
+            for number in range(7):
+                house.broker.publish_nowait(QUEUE, body(number, 900))
+            await trio.sleep(6)
+            assert disturbed() or len(house.received) == 7
+            reading.cancel_scope.cancel()
         nursery.cancel_scope.cancel()
 
 
@@ -197,6 +225,7 @@ async def that_is_reset() -> None:
 SCENARIOS = (
     to_a_slow_subscriber,
     to_one_that_does_not_read,
+    a_write_that_is_cut,
     from_a_busy_publisher,
     that_lingers,
     that_is_reset,

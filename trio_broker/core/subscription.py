@@ -161,11 +161,10 @@ class Subscription:
             return
         self.retire()
         self.ended = True
-        taken, waiting = list(self._taken), self.mailbox.recover()
-        self._taken.clear()
+        waiting = self.mailbox.recover()
         self.mailbox.release()
         self.mailbox.close()
-        self.channel.end(taken, waiting)
+        self.channel.end(self._taken, waiting)
 
     def evict(self, reason: str) -> None:
         """End this subscription because its owner broke a rule.
