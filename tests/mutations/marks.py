@@ -16,6 +16,32 @@ UNOBSERVABLE: Final[dict[str, str]] = {
         "a connection of the framed protocol says one farewell at most, and its outbox is closed in the same step, so "
         "the control bytes are taken once"
     ),
+    "await-at-put/server.connection.Connection._obey#1": (
+        "what ends a connection cancels its reader, which then does not come past that checkpoint: it subscribes to "
+        "nothing, as if the frame had come a step later"
+    ),
+    "await-at-put/server.connection.Connection._obey#2": (
+        "the subscription is in its channel and in its connection's hands before that checkpoint, and whatever ends "
+        "the connection makes it leave"
+    ),
+    "await-at-put/server.connection.Connection._converse#1": (
+        "what the account and the connection know of the unfinished frame changes after that checkpoint, together, or "
+        "not at all"
+    ),
+    "await-at-put/server.connection.Connection._serve#1": (
+        "what was taken and not sent goes back when the connection leaves, as if the write had been cut before its "
+        "first byte"
+    ),
+    "await-at-put/server.connection.Connection._serve#4": (
+        "all is settled by then; whoever is cancelled there does not need the clock any more"
+    ),
+    "cancel-called/server.connection.Connection._read": (
+        "a reader that ends by itself has given a reason, and who cancels it gives one first; only its deadline does "
+        "not, and that is caught"
+    ),
+    "swallow/client.framed.connect": (
+        "the exception was noted in the line before and is raised below, outside of the nursery, in either case"
+    ),
     "await-at-put/server.connection.Connection.run#1": (
         "cancelled there, the connection leaves its channel in the `finally`, in the same step in which it would have"
     ),

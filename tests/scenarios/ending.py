@@ -6,7 +6,7 @@ from contextlib import suppress
 
 import trio
 
-from tests.scenarios.house import GONE, PATIENCE, QUEUE, SMALL, TOPIC, House, frame
+from tests.scenarios.house import GONE, LOG, NOBODY, PATIENCE, QUEUE, SMALL, TOPIC, House, frame
 from trio_broker import Limits, serve
 from trio_broker.explorer import disturbed
 
@@ -88,8 +88,9 @@ async def a_peer_that_never_stops_sending() -> None:
                 async with trio.open_nursery() as both:
                     both.start_soon(chatter, stream)
                     with suppress(*GONE):
-                        while data := await stream.receive_some(64):
+                        while data := await stream.receive_some(200):
                             held.extend(data)
+                            await trio.sleep(0.5)
                     both.cancel_scope.cancel()
 
     async def chatter(stream: trio.abc.SendStream) -> None:
@@ -103,11 +104,50 @@ async def a_peer_that_never_stops_sending() -> None:
         nursery.start_soon(talk)
         await trio.sleep(1)
         with trio.move_on_after(PATIENCE):
-            await house.broker.publish(TOPIC, b"p 1")
+            await house.broker.publish(TOPIC, b"p 1 ".ljust(500, b"."))
         report = await house.drain()
         assert disturbed() or (report is not None and (report.connections, report.delivered, report.cut) == (1, 1, 0))
-        assert disturbed() or bytes(held) == frame(b"p 1")
+        await trio.sleep(2)
+        assert disturbed() or bytes(held) == frame(b"p 1 ".ljust(500, b"."))
         nursery.cancel_scope.cancel()
+
+
+async def a_drain_with_a_publisher_in_line() -> None:
+    """What waits for its channel is abandoned, and what its peer had sent after it is not accepted either."""
+    house = House()
+    async with trio.open_nursery() as nursery:
+        await house.start(nursery)
+        with suppress(trio.WouldBlock):
+            for number in range(10):
+                house.broker.publish_nowait(QUEUE, b"p %d " % number)
+        async with house.peer(NOBODY) as stream:
+            with suppress(*GONE), trio.move_on_after(PATIENCE):
+                if stream is not None:
+                    words = (QUEUE.encode(), b"a 1 ", b"/queue/other", b"a 2 ")
+                    await stream.send_all(b"".join(map(frame, words)))
+            await trio.sleep(1)
+            report = await house.drain()
+            assert disturbed() or (report is not None and (report.connections, report.seconds) == (1, 0))
+            assert disturbed() or "abandoned" in LOG.events
+        nursery.cancel_scope.cancel()
+
+
+async def a_subscription_that_comes_with_the_drain() -> None:
+    """It is being made in the steps around that in which the drain begins: nobody is in a channel after that step."""
+    house = House()
+    for steps in (2, 4, 6):
+        house.listener = house.network.listen()
+        async with trio.open_nursery() as nursery:
+            server = await house.start(nursery)
+            nursery.start_soon(house.listen, TOPIC, "late")
+            for _ in range(steps):
+                await trio.lowlevel.checkpoint()
+            if server is not None:
+                server.begin_drain()
+                for _ in range(6):
+                    assert not house.broker.statistics().subscriptions
+                    await trio.lowlevel.checkpoint()
+            nursery.cancel_scope.cancel()
 
 
 async def a_drain_whose_waiting_is_cancelled() -> None:
@@ -169,6 +209,8 @@ SCENARIOS = (
     drain_stuck,
     a_connection_that_comes_with_the_drain,
     a_peer_that_never_stops_sending,
+    a_drain_with_a_publisher_in_line,
+    a_subscription_that_comes_with_the_drain,
     a_drain_whose_waiting_is_cancelled,
     abort,
     cancelled_as_it_starts,

@@ -62,19 +62,33 @@ def perhaps_gone() -> Iterator[None]:
 
 
 @final
-class Defects(logging.Handler):
-    """What the server logged as a defect of its own: in no run may there be any."""
+class Log(logging.Handler):
+    """What the server logged in this run.
+
+    Attributes:
+        events: all that it said.
+        defects: what it called a defect of its own: in no run may there be any.
+    """
 
     def __init__(self) -> None:
-        super().__init__(logging.ERROR)
-        self.records: list[logging.LogRecord] = []
+        super().__init__(logging.INFO)
+        self.events: list[str] = []
+        self.defects: list[logging.LogRecord] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.records.append(record)
+        self.events.append(record.getMessage())
+        if record.levelno >= logging.ERROR:
+            self.defects.append(record)
+
+    def begin(self) -> None:
+        """A run begins."""
+        self.events.clear()
+        self.defects.clear()
 
 
-DEFECTS = Defects()
-logging.getLogger("trio_broker").addHandler(DEFECTS)
+LOG = Log()
+logging.getLogger("trio_broker").addHandler(LOG)
+logging.getLogger("trio_broker").setLevel(logging.INFO)
 
 
 @final
@@ -90,7 +104,7 @@ class House:
         self.consumers: set[str] = set()  # whose subscription was to a queue
         self.defects_max = 0  # how many defects the scenario has built in
         self.copies = False  # a topic has had subscribers: a message may have been delivered more than once
-        DEFECTS.records.clear()
+        LOG.begin()
         afterwards(self.check)
         at_rest(self.check_rest)
 
@@ -200,7 +214,7 @@ class House:
     async def check(self) -> None:
         """What holds however the scenario ended."""
         broker = self.broker
-        assert len(DEFECTS.records) <= self.defects_max, [record.exc_info for record in DEFECTS.records]
+        assert len(LOG.defects) <= self.defects_max, [record.exc_info for record in LOG.defects]
         assert not self.network.open_streams, self.network.open_streams
         assert self.server is None or self.server.connections == 0
         for bodies in self.received.values():

@@ -14,7 +14,7 @@ from typing import Final, final
 import trio
 import trio.testing
 
-from tests.scenarios.house import DEFECTS, GONE, PATIENCE, QUEUE, TOPIC, assert_in_order, cut, frame
+from tests.scenarios.house import GONE, LOG, PATIENCE, QUEUE, TOPIC, assert_in_order, cut, frame
 from trio_broker import Broker, Limits, PublishStalled
 from trio_broker.explorer import afterwards, disturbed
 from trio_broker.server.connection import Connection
@@ -49,7 +49,7 @@ class House:
         self.sockets: list[socket.socket] = []  # the ends that transports took over
         self.received: list[bytes] = []
         self.ended_at: list[float] = []  # when connections ended
-        DEFECTS.records.clear()
+        LOG.begin()
         afterwards(self.check)
 
     def connect(self, nursery: trio.Nursery) -> trio.SocketStream:
@@ -84,7 +84,7 @@ class House:
     async def check(self) -> None:
         """What holds however the scenario ended."""
         await trio.lowlevel.checkpoint()
-        assert not DEFECTS.records, [record.exc_info for record in DEFECTS.records]
+        assert not LOG.defects, [record.exc_info for record in LOG.defects]
         assert all(end.fileno() == -1 for end in self.sockets), "a socket was not closed"
         assert_in_order(self.received)
         statistics = self.broker.statistics()
