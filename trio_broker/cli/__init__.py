@@ -2,6 +2,8 @@
 
 - `program`: the group that turns every error into one line; `options`: option types, limits as options.
 - `serve`, `listen`, `send`, `demo`: one command each; `children` and `verdict` are the demonstration's.
+- `bench`: how fast a broker is; `bench_broker`, `bench_encoding`, `bench_probe`, `bench_load`, `bench_measure` and
+  `bench_report` are its parts.
 - `explore`: the explorer's door.
 - `logs`: what becomes of the library's log records; `terminal`: lines, progress, addresses, running Trio.
 """
@@ -9,6 +11,7 @@
 import click
 
 import trio_broker
+from trio_broker.cli.bench import bench_command
 from trio_broker.cli.demo import demo_command
 from trio_broker.cli.explore import explore_command
 from trio_broker.cli.listen import listen_command
@@ -54,4 +57,5 @@ main.add_command(serve_command)
 main.add_command(listen_command)
 main.add_command(send_command)
 main.add_command(demo_command)
+main.add_command(bench_command)
 main.add_command(explore_command)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import resource
 import signal
 from collections.abc import AsyncIterator
 from typing import Any, Final
@@ -14,7 +13,7 @@ import trio
 import trio_broker
 from trio_broker.cli.logs import LOG_FORMATS, LOG_LEVELS, set_up_logging
 from trio_broker.cli.options import limit_options, make_limits, option
-from trio_broker.cli.terminal import run, say_last, show_address, why
+from trio_broker.cli.terminal import raise_file_limit, run, say_last, show_address, why
 from trio_broker.limits import Limits
 
 __all__ = ["serve_command"]
@@ -44,7 +43,7 @@ def serve_command(host: str, port: int, log_level: str, log_format: str, **value
     """
     limits = make_limits(values)
     set_up_logging(log_level, log_format)
-    _raise_file_limit()
+    raise_file_limit()
     return run(_serve, host, port, limits)
 
 
@@ -84,13 +83,3 @@ def _report_line(report: trio_broker.DrainReport, discarded: int) -> str:
     delivered = f"{report.delivered:,} message{'' if report.delivered == 1 else 's'} delivered"
     cut = f", {report.cut:,} cut" if report.cut else ""
     return f"Drained: {connections}, {delivered}, {discarded:,} discarded, {report.seconds:.2f} s{cut}"
-
-
-def _raise_file_limit() -> None:
-    """A connection is a file descriptor: allow as many as the system lets us."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != hard:
-        try:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-        except (OSError, ValueError):
-            click.echo(f"Warning: only {soft:,} files can be open at once; the limit could not be raised", err=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import sys
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -15,7 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from trio_broker.errors import BrokerError
 
-__all__ = ["cannot_connect", "progress_bar", "run", "say_last", "show_address", "why"]
+__all__ = ["cannot_connect", "progress_bar", "raise_file_limit", "run", "say_last", "show_address", "why"]
 
 Arguments = TypeVarTuple("Arguments")
 Result = TypeVar("Result")
@@ -81,3 +82,13 @@ def why(error: BaseException) -> str:
     if isinstance(error.__cause__, OSError | BaseExceptionGroup):
         return why(error.__cause__)
     return str(error)
+
+
+def raise_file_limit() -> None:
+    """A connection is a file descriptor: allow as many as the system lets us."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        except (OSError, ValueError):
+            click.echo(f"Warning: only {soft:,} files can be open at once; the limit could not be raised", err=True)
