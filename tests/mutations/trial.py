@@ -36,7 +36,8 @@ def scenarios(folder: Path) -> dict[str, Scenario]:
         if not path.stem.startswith(("_", "test_")):
             module: ModuleType = importlib.import_module(f"tests.scenarios.{path.stem}")
             for scenario in getattr(module, "SCENARIOS", ()):
-                found[f"{path.stem}:{scenario.__name__}"] = scenario
+                if scenario.__module__ == module.__name__:  # one module gathers those of all
+                    found[f"{path.stem}:{scenario.__name__}"] = scenario
     return found
 
 

@@ -89,13 +89,13 @@ async def publishers_with_patience() -> None:
     begun = trio.current_time()
     async with trio.open_nursery() as nursery:
         for number in range(8):
-            nursery.start_soon(house.publish_batch, QUEUE, [number], "a", 3)
+            nursery.start_soon(house.publish_batch, QUEUE, [0], f"a{number}", 3)
         await trio.testing.wait_all_tasks_blocked()
         await house.receive(QUEUE, "slow", 4, 2)
         assert disturbed() or not house.refused
         await trio.sleep(0.5)
         for number in range(4):
-            nursery.start_soon(house.publish_batch, QUEUE, [number], "b", 3)
+            nursery.start_soon(house.publish_batch, QUEUE, [0], f"b{number}", 3)
         await trio.testing.wait_all_tasks_blocked()
         if not disturbed():
             waiting = house.broker.statistics().channels[QUEUE].publishers_waiting

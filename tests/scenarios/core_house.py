@@ -250,7 +250,7 @@ class House:
         received = self.all_received
         reached = set(self.refused) & set(received)
         assert not reached, f"reached somebody although publish raised: {reached}"
-        if self.channel == QUEUE:
+        if is_queue(self.channel):
             left = [] if self.ended else await self.what_is_left()
             assert_in_order(left)
             assert not set(self.refused) & set(left), f"kept although publish raised: {self.refused} {left}"

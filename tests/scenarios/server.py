@@ -71,7 +71,7 @@ async def queue_over_the_network() -> None:
             await trio.sleep(1)
             peers.start_soon(house.send, QUEUE, 5)
             await trio.sleep(20)
-            assert disturbed() or sum(map(len, house.received.values())) == 5
+            assert disturbed() or house.broker.statistics().delivered == 5
             peers.cancel_scope.cancel()
         nursery.cancel_scope.cancel()
 
@@ -123,7 +123,7 @@ async def a_queue_that_is_full() -> None:
         await trio.sleep(5)
         with trio.move_on_after(15):
             await house.listen(QUEUE, "late", 2)
-        assert disturbed() or house.received["late"] == [b"a 0 ", b"a 1 "]
+        assert disturbed() or house.received["late"][:2] == [b"a 0 ", b"a 1 "]
         nursery.start_soon(house.send, QUEUE, 4, "b")
         await trio.sleep(30)
         waiting = [channel.publishers_waiting for channel in house.broker.statistics().channels.values()]
