@@ -42,6 +42,14 @@ UNOBSERVABLE: Final[dict[str, str]] = {
     "swallow/client.framed.connect": (
         "the exception was noted in the line before and is raised below, outside of the nursery, in either case"
     ),
+    "await-at-put/core.channel.Channel.publish#1": (
+        "whoever ends the line cancels this publish, which then does not come past that checkpoint; and while it is "
+        "the head of the line nobody takes the room that it has seen, but other channels some of the memory, whose mark "
+        "may be passed by a message"
+    ),
+    "await-at-put/server.connection.Connection.run#2": (
+        "cancelled there the connection closes at once, as when it is cancelled in the lingering that follows"
+    ),
     "await-at-put/server.connection.Connection.run#1": (
         "cancelled there, the connection leaves its channel in the `finally`, in the same step in which it would have"
     ),

@@ -229,8 +229,6 @@ async def the_end_with_messages_inside() -> None:
                 house.accepted.append(body)
                 broker.publish_nowait(TOPIC, body)
             broker.close()
-            for name in ("a", "b"):
-                nursery.start_soon(house.take, subscription, name, None, 1)
             before = trio.current_time()
             try:
                 await broker.publish_batch(plain_batch(Message(TOPIC, b"late")))
@@ -238,6 +236,8 @@ async def the_end_with_messages_inside() -> None:
                 assert trio.current_time() == before
             else:
                 raise AssertionError("accepted by a broker that has ended")
+            for name in ("a", "b"):
+                nursery.start_soon(house.take, subscription, name, None, 1)
             await trio.sleep(5)
             assert disturbed() or sorted(house.all_received) == house.accepted
 
