@@ -6,7 +6,6 @@ The last line printed is the result: the median of the rounds, their spread, and
 """
 
 import argparse
-import resource
 import statistics
 import sys
 from collections.abc import Sequence
@@ -14,13 +13,14 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # started as a script: the packages are beside us
 
-from benchmarks.harness.brokers import RECIPES, running_broker
+from benchmarks.harness.brokers import running_broker
 from benchmarks.harness.children import ChildError, end_in_order
-from benchmarks.harness.load import LoadError
+from benchmarks.harness.load import LoadError, allow_descriptors
 from benchmarks.harness.placement import choose_placement
 from benchmarks.harness.report import format_rate
 from benchmarks.harness.rounds import IncompleteError, Sample, calibrate, median_rate, take_sample
 from benchmarks.harness.shapes import SHAPES, Shape
+from benchmarks.peers import ALL_RECIPES
 
 SATURATED = 0.95
 
@@ -28,7 +28,7 @@ SATURATED = 0.95
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """Return the options."""
     parser = argparse.ArgumentParser(description="Measure one broker under one shape of work.")
-    parser.add_argument("--broker", choices=sorted(RECIPES), default="trio")
+    parser.add_argument("--broker", choices=sorted(ALL_RECIPES), default="trio")
     parser.add_argument("--shape", choices=sorted(SHAPES), default="flood")
     parser.add_argument("--size", type=int, default=128, help="payload bytes (default: %(default)s)")
     parser.add_argument("--publishers", type=int, help="default: 1; 10 for queue; 400 for unbatched")
@@ -43,12 +43,6 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     return options
 
 
-def allow_descriptors() -> None:
-    """Raise the limit of open files as far as allowed, here and in the broker, which inherits it."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
 def measure(options: argparse.Namespace, publishers: int, subscribers: int, shape: Shape) -> list[Sample]:
     """Return the samples of all rounds."""
     placement = choose_placement()
@@ -56,7 +50,7 @@ def measure(options: argparse.Namespace, publishers: int, subscribers: int, shap
     if not placement.apart:
         print("only one CPU: broker and load share it, and the rate is of both together", file=sys.stderr)
     load = shape.make(publishers, subscribers, options.size)
-    with running_broker(RECIPES[options.broker], placement) as broker:
+    with running_broker(ALL_RECIPES[options.broker], placement) as broker:
         calibrated = calibrate(broker, load, options.seconds)
         return [take_sample(broker, load, options.count or calibrated) for _ in range(options.rounds)]
 

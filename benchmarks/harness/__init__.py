@@ -2,9 +2,13 @@
 
 - `placement`: which CPU belongs to the broker and which to the load.
 - `children`: a broker as a child process, started, watched and stopped by its process id.
-- `brokers`: the command line of each broker that can be measured.
-- `wire`: what a protocol puts on the wire, encoded before the clock starts.
-- `load`: the loops that pump those bytes and count what comes back.
+- `brokers`: how a broker is started, and the recipes of our own.
+- `wire`, `traffic`: what a protocol puts on the wire, encoded before the clock starts, and what a flood makes of it.
+- `audience`: connections whose subscriptions have proved to be in place.
+- `load`, and the loads `flood`, `round_trips`, `latency`, `churn`: loops that pump bytes and count what comes back.
+- `shapes`: the loads by name.
 - `rounds`: calibrated samples of a broker under a load, taken in turns.
-- `report`: tables, and results as JSON.
+- `works`, `catalogue`: what brokers are compared in, and all of it by name.
+- `comparison`, `percentiles`: a work done by several brokers, and what may be said about it.
+- `report`, `tables`: results as text and as JSON.
 """

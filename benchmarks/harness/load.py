@@ -6,6 +6,7 @@ message and the load costs the same for every broker. Linux only: epoll itself c
 costs for an event.
 """
 
+import resource
 import socket
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -73,6 +74,12 @@ def connect(address: Address, greeting: bytes) -> socket.socket:
         raise LoadError(message) from error
     sock.setblocking(False)
     return sock
+
+
+def allow_descriptors() -> None:
+    """Raise the limit of open files as far as allowed, here and in the broker, which inherits it."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def close_all(sockets: Iterable[socket.socket]) -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
+from benchmarks.harness.audience import PROBE, QUIET_SECONDS, Waiting
 from benchmarks.harness.brokers import Address
 from benchmarks.harness.load import (
     BUFFER_SIZE,
@@ -33,7 +34,7 @@ class Peer:
     socket: socket.socket
     label: str
     message: bytes
-    delivery: bytes
+    echo: bytes
     missing: int = 0
 
 
@@ -55,22 +56,37 @@ class RoundTrips:
         self._faults: list[str] = []
 
     def __enter__(self) -> Self:
-        """Connect everybody and make one trip with each, after which every subscription is in place."""
+        """Connect everybody; return when each has had a message of its own back, and it is quiet."""
+        waiting = {}
+        needed = {PROBE, self._wire.interjection} - {b""}
         try:
             for channel in self._channels:
-                sock = connect(self._address, self._wire.subscription(channel))
+                probe = self._wire.publication(channel, PROBE)
+                sock = connect(self._address, self._wire.subscription(channel) + probe)
                 message = self._wire.publication(channel, self._payload)
-                delivery = self._wire.delivery(channel, self._payload)
-                self._peers[sock.fileno()] = Peer(sock, f"peer on {channel}", message, delivery)
+                echo = self._wire.echo(channel, self._payload)
+                self._peers[sock.fileno()] = Peer(sock, f"peer on {channel}", message, echo)
                 self._poller.register(sock.fileno(), select.EPOLLIN)
-            first = self.run(len(self._peers), inspect=True)
-            if not first.complete:
-                reason = f"{first.delivered} of {first.expected} first round trips; {'; '.join(first.faults)}"
-                raise LoadError(reason)
+                waiting[sock.fileno()] = Waiting(set(needed))
+            self._await(waiting)
         except BaseException:
             self._close()
             raise
         return self
+
+    def _await(self, waiting: dict[int, Waiting]) -> None:
+        """Read until nobody waits for its first message, and then what else arrives."""
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while events := self._poller.poll(PATIENCE_SECONDS if waiting else QUIET_SECONDS):
+            for peer, size in self._receive(events):
+                descriptor = peer.socket.fileno()
+                if descriptor in waiting and waiting[descriptor].hear(bytes(self._buffer[:size])):
+                    del waiting[descriptor]
+            if self._faults or time.monotonic() > deadline:
+                break
+        if waiting or self._faults:
+            message = f"{len(waiting)} peers got no message before the start; {'; '.join(self._faults)}"
+            raise LoadError(message)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -105,8 +121,11 @@ class RoundTrips:
             if started < count and self._start(peer):
                 started += 1
         while done < count and not self._faults:
-            for peer, size in self._receive():
-                if inspect and buffer[:size] != peer.delivery[-peer.missing :][:size]:
+            events = self._poller.poll(PATIENCE_SECONDS)
+            if not events:
+                self._faults.append(f"nothing moved for {PATIENCE_SECONDS:g} s")
+            for peer, size in self._receive(events):
+                if inspect and buffer[:size] != peer.echo[-peer.missing :][:size]:
                     self._faults.append(f"{peer.label} received bytes that were never sent")
                 peer.missing -= size
                 if peer.missing < 0:
@@ -127,14 +146,11 @@ class RoundTrips:
         if sent < len(peer.message):
             self._faults.append(f"{peer.label} could send only {sent} of {len(peer.message)} bytes")
             return False
-        peer.missing = len(peer.delivery)
+        peer.missing = len(peer.echo)
         return True
 
-    def _receive(self) -> Iterator[tuple[Peer, int]]:
+    def _receive(self, events: list[tuple[int, int]]) -> Iterator[tuple[Peer, int]]:
         """Read once from each peer that has something, into the one buffer; stop at the first fault."""
-        events = self._poller.poll(PATIENCE_SECONDS)
-        if not events:
-            self._faults.append(f"nothing moved for {PATIENCE_SECONDS:g} s")
         for descriptor, _ in events:
             peer = self._peers[descriptor]
             try:

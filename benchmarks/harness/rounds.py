@@ -5,12 +5,12 @@ after the other, who goes first alternating; the ratio reported is the median of
 """
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from benchmarks.harness.brokers import Broker
-from benchmarks.harness.load import LoadFactory, Outcome
+from benchmarks.harness.load import Load, LoadFactory, Outcome
 
 FIRST_COUNT = 500
 LARGEST_STEP = 10.0
@@ -59,27 +59,37 @@ class IncompleteError(Exception):
         self.sample = sample
 
 
-def take_sample(broker: Broker, load: LoadFactory, count: int, *, inspect: bool = False) -> Sample:
-    """Run a load once over fresh connections; raise `IncompleteError` unless all was delivered."""
-    with load(broker.address, broker.recipe.wire) as session:
-        cpu = broker.child.cpu_seconds()
-        outcome = session.run(count, inspect=inspect)
-        cpu = broker.child.cpu_seconds() - cpu
+def run_load(broker: Broker, load: Load, count: int, *, inspect: bool = False) -> Sample:
+    """Run a connected load once; raise `IncompleteError` unless all was delivered."""
+    cpu = broker.child.cpu_seconds()
+    outcome = load.run(count, inspect=inspect)
+    cpu = broker.child.cpu_seconds() - cpu
     sample = Sample(broker.recipe.name, outcome, cpu / outcome.elapsed, outcome.load_cpu / outcome.elapsed)
     if not outcome.complete:
         raise IncompleteError(sample)
     return sample
 
 
+def take_sample(broker: Broker, load: LoadFactory, count: int, *, inspect: bool = False) -> Sample:
+    """Run a load once over fresh connections; raise `IncompleteError` unless all was delivered."""
+    with load(broker.address, broker.recipe.wire) as session:
+        return run_load(broker, session, count, inspect=inspect)
+
+
 def calibrate(broker: Broker, load: LoadFactory, seconds: float) -> int:
-    """Return how many messages keep the broker busy for about `seconds`; this is the warm-up as well.
+    """Return how many messages keep the broker busy for about `seconds`, over fresh connections; this warms it up."""
+    return find_count(lambda count: take_sample(broker, load, count, inspect=True), seconds)
+
+
+def find_count(take: Callable[[int], Sample], seconds: float) -> int:
+    """Return how many messages take about `seconds`, by taking samples of more and more, which inspect what comes back.
 
     Every byte that comes back is compared with what was sent. That makes the warm-up a little slower than the rounds,
     which count bytes only.
     """
     count = FIRST_COUNT
     while True:
-        sample = take_sample(broker, load, count, inspect=True)
+        sample = take(count)
         elapsed = sample.outcome.elapsed
         if elapsed >= CALIBRATED_SHARE * seconds:
             return max(1, round(sample.outcome.messages * seconds / elapsed))

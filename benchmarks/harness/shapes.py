@@ -1,13 +1,17 @@
-"""The shapes of work that can be asked for by name, from the options of a command line."""
+"""The shapes of work that a load can be made for, by name where a command line asks for them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from benchmarks.harness.brokers import Address
 from benchmarks.harness.flood import Flood
 from benchmarks.harness.load import Load, LoadFactory
 from benchmarks.harness.round_trips import RoundTrips
+from benchmarks.harness.traffic import Traffic, interleaved_traffic, uniform_traffic
 from benchmarks.harness.wire import Wire
+
+TOPIC = "/topic/bench"
+QUEUE = "/queue/bench"
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,32 +24,47 @@ class Shape:
     make: Callable[[int, int, int], LoadFactory]
 
 
-def topic_flood(publishers: int, subscribers: int, size: int) -> LoadFactory:
-    """Return a flood of a topic: each subscriber gets everything."""
-    return _flood("/topic/bench", publishers, subscribers, size, shared=False)
+def topic_flood(publishers: int, subscribers: int, size: int, *, idle: int = 0) -> LoadFactory:
+    """Return a flood of a topic: each subscriber gets everything; `idle` more connections get nothing."""
+
+    def make(address: Address, wire: Wire) -> Load:
+        return Flood(address, wire, traffic, publishers=publishers, subscribers=subscribers, idle=idle)
+
+    def traffic(wire: Wire) -> Traffic:
+        return uniform_traffic(wire, TOPIC, size)
+
+    return make
 
 
 def queue_flood(publishers: int, subscribers: int, size: int) -> LoadFactory:
     """Return a flood of a queue: the subscribers share the messages."""
-    return _flood("/queue/bench", publishers, subscribers, size, shared=True)
+
+    def make(address: Address, wire: Wire) -> Load:
+        return Flood(address, wire, traffic, publishers=publishers, subscribers=subscribers, shared=True)
+
+    def traffic(wire: Wire) -> Traffic:
+        return uniform_traffic(wire, QUEUE, size)
+
+    return make
+
+
+def interleaved_flood(channels: int, sizes: Sequence[int], burst: int) -> LoadFactory:
+    """Return a flood by one publisher that goes around topics, `burst` messages at a time, each with one subscriber."""
+
+    def make(address: Address, wire: Wire) -> Load:
+        return Flood(address, wire, traffic, publishers=1, subscribers=1)
+
+    def traffic(wire: Wire) -> Traffic:
+        return interleaved_traffic(wire, [f"{TOPIC}/{number}" for number in range(channels)], sizes, burst)
+
+    return make
 
 
 def round_trips(publishers: int, _subscribers: int, size: int) -> LoadFactory:
     """Return round trips; every publisher is its own subscriber."""
 
     def make(address: Address, wire: Wire) -> Load:
-        return RoundTrips(address, wire, prefix="/topic/bench/", peers=publishers, size=size)
-
-    return make
-
-
-def _flood(channel: str, publishers: int, subscribers: int, size: int, *, shared: bool) -> LoadFactory:
-    """Return a flood of one channel."""
-
-    def make(address: Address, wire: Wire) -> Load:
-        return Flood(
-            address, wire, channel=channel, publishers=publishers, subscribers=subscribers, size=size, shared=shared
-        )
+        return RoundTrips(address, wire, prefix=f"{TOPIC}/", peers=publishers, size=size)
 
     return make
 

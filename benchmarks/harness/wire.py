@@ -1,18 +1,28 @@
 """What a protocol puts on the wire, encoded once before the clock starts.
 
-A load needs no more of a protocol than the bytes of four things. It sends the same publication over and over and knows
-the bytes each delivery comes back as, so that during a measurement it counts bytes and parses nothing: it costs the
-same for every broker.
+A load needs no more of a protocol than the bytes of a few things. It sends the same publications over and over and
+knows the bytes each delivery comes back as, so that during a measurement it counts bytes and parses nothing: it costs
+the same for every broker. Other protocols than the framed one are in `benchmarks/protocols`.
 """
 
 from typing import Protocol
 
+QUEUE_PREFIX = "/queue"
+
 
 class Wire(Protocol):
-    """The byte strings a load is made of, in one protocol."""
+    """The byte strings a load is made of, in one protocol.
+
+    A channel whose name starts with `/queue` is a queue; where the protocol has none, `has_queues` says so.
+    `interjection` is what the server sends each client of its own accord, once, some time after it connected; counting
+    must not begin before. It is empty where there is none.
+    """
+
+    has_queues: bool
+    interjection: bytes
 
     def subscription(self, channel: str) -> bytes:
-        """Return what a fresh connection sends to subscribe to a channel."""
+        """Return what a fresh connection sends to subscribe to a channel; afterwards it may publish as well."""
         ...
 
     def publisher_greeting(self) -> bytes:
@@ -27,9 +37,16 @@ class Wire(Protocol):
         """Return what a subscriber receives for one message."""
         ...
 
+    def echo(self, channel: str, payload: bytes) -> bytes:
+        """Return what a subscriber receives for one message that it published itself."""
+        ...
+
 
 class Framed:
     """The seed's protocol: a 4-byte big-endian length and a body; channel and payload are a frame each."""
+
+    has_queues = True
+    interjection = b""
 
     def subscription(self, channel: str) -> bytes:
         """Name the channel in the first frame."""
@@ -46,6 +63,10 @@ class Framed:
     def delivery(self, channel: str, payload: bytes) -> bytes:
         """Receive the payload's frame."""
         return _frame(payload)
+
+    def echo(self, channel: str, payload: bytes) -> bytes:
+        """Receive a delivery like any other."""
+        return self.delivery(channel, payload)
 
 
 def _frame(body: bytes) -> bytes:

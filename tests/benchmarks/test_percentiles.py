@@ -5,12 +5,12 @@ from benchmarks.harness.percentiles import Spread, paired_ratios, percentiles_of
 
 def test_nearest_rank_on_a_hundred_values() -> None:
     values = [float(number) for number in range(1, 101)]
-    assert percentiles_of_sorted(values, [50, 99, 100, 0.5]) == [50, 99, 100, 1]
+    assert percentiles_of_sorted(values, [50, 99, 100, 0.5, 0]) == [50, 99, 100, 1, 1]
 
 
-def test_three_nines_of_a_thousand_is_the_999th_although_floats_say_999_and_a_bit() -> None:
-    values = [float(number) for number in range(1, 1001)]
-    assert percentiles_of_sorted(values, [99.9]) == [999]
+def test_three_nines_of_41_000_is_a_whole_rank_although_floats_say_a_little_more() -> None:
+    values = [float(number) for number in range(1, 41_001)]
+    assert percentiles_of_sorted(values, [99.9]) == [40_959]
 
 
 def test_one_value_is_every_percentile() -> None:

@@ -44,7 +44,7 @@ UNOBSERVABLE: Final[dict[str, str]] = {
     ),
     "await-at-put/core.channel.Channel.publish#1": (
         "whoever ends the line cancels this publish, which then does not come past that checkpoint; and while it is "
-        "the head of the line nobody takes the room that it has seen, but other channels some of the memory, whose mark "
+        "the head of the line nobody takes the room that it has seen, but other channels some memory, whose mark "
         "may be passed by a message"
     ),
     "await-at-put/server.connection.Connection.run#2": (
