@@ -50,6 +50,15 @@ UNOBSERVABLE: Final[dict[str, str]] = {
     "await-at-put/server.connection.Connection.run#2": (
         "cancelled there the connection closes at once, as when it is cancelled in the lingering that follows"
     ),
+    "await-at-put/server.connection.Connection._send_rest#2": (
+        "what had left is settled before that checkpoint, and nothing else is to be done there"
+    ),
+    "drop-cleanup/server.connection.Connection.drain#1": (
+        "the server has retired all its connections in the lines before; it is said again for whoever reads `drain` alone"
+    ),
+    "drop-cleanup/server.connection.Connection.drain#2": (
+        "the reader is cancelled in the same step, and when it has ended the connection closes the outbox"
+    ),
     "await-at-put/server.connection.Connection.run#1": (
         "cancelled there, the connection leaves its channel in the `finally`, in the same step in which it would have"
     ),

@@ -202,6 +202,23 @@ async def a_slow_subscriber_is_disconnected() -> None:
         nursery.cancel_scope.cancel()
 
 
+async def a_stuck_subscriber_that_ends() -> None:
+    """Messages wait for it, and it says that it has no more to say: its connection ends at once."""
+    house = House(dataclasses.replace(SMALL, stall_seconds_max=100))
+    async with trio.open_nursery() as nursery:
+        await house.start(nursery)
+        async with house.peer(QUEUE) as stream:
+            await trio.sleep(1)
+            house.broker.publish_nowait(QUEUE, b"p 1 ".ljust(500, b"."))
+            await trio.sleep(1)
+            with suppress(*GONE), trio.move_on_after(PATIENCE):
+                if stream is not None:
+                    await stream.send_eof()
+            await trio.sleep(SMALL.linger_seconds_max)
+            assert disturbed() or not house.connections
+        nursery.cancel_scope.cancel()
+
+
 async def a_write_that_is_cut() -> None:
     """A consumer goes in the middle of a write of several messages: those that it had whole are not given again."""
     house = House(dataclasses.replace(SMALL, mailbox_bytes_max=10_000, backlog_bytes_max=10_000, write_bytes_max=1000))
@@ -287,6 +304,7 @@ SCENARIOS = (
     memory_that_is_full,
     a_subscriber_that_does_not_read,
     a_slow_subscriber_is_disconnected,
+    a_stuck_subscriber_that_ends,
     a_write_that_is_cut,
     a_stream_with_a_defect,
 )
