@@ -11,6 +11,11 @@ _ENDS: Final = (
     "emptied and its subscription has left, and from then on nothing is put in or taken out"
 )
 
+_AT_ONCE: Final = (
+    "all connections are cancelled in the same step: what one gives back may be dealt to another, whose writer does "
+    "not run any more, and is then given back again, to the same place; retiring all first only saves the work"
+)
+
 UNOBSERVABLE: Final[dict[str, str]] = {
     "drop-cleanup/core.outbox.Outbox.take_control": (
         "a connection of the framed protocol says one farewell at most, and its outbox is closed in the same step, so "
@@ -54,11 +59,18 @@ UNOBSERVABLE: Final[dict[str, str]] = {
         "what had left is settled before that checkpoint, and nothing else is to be done there"
     ),
     "drop-cleanup/server.connection.Connection.drain#1": (
-        "the server has retired all its connections in the lines before; it is said again for whoever reads `drain` alone"
-    ),
-    "drop-cleanup/server.connection.Connection.drain#2": (
         "the reader is cancelled in the same step, and when it has ended the connection closes the outbox"
     ),
+    "drop-finally/server.server.Server._run#1": _AT_ONCE,
+    "drop-finally/server.server.Server._run#2": _AT_ONCE,
+    "drop-cleanup/server.server._Accepted.aclose": (
+        "a connection has closed its transport when its task ends, however it ends; this is done once more by the "
+        "accept loop, whose stream must not fail"
+    ),
+    "drop-cleanup/server.transport.StreamTransport.aclose": (
+        "the accept loop closes what it accepted once more, in the step in which the connection's task ends"
+    ),
+    "await-at-put/server.server.Server._converse#4": "nothing is left to be done after that checkpoint",
     "await-at-put/server.connection.Connection.run#1": (
         "cancelled there, the connection leaves its channel in the `finally`, in the same step in which it would have"
     ),

@@ -287,6 +287,51 @@ async def a_broker_that_goes() -> None:
         nursery.cancel_scope.cancel()
 
 
+async def a_receive_that_is_cancelled() -> None:
+    """It has taken nothing: whoever receives next, here the same task again, has all messages."""
+    house = House()
+    house.reliable = False
+    async with trio.open_nursery() as nursery:
+        await house.start(nursery)
+        with perhaps_gone(), trio.move_on_after(3 * PATIENCE):
+            async with open_subscription("127.0.0.1", PORT, TOPIC, limits=house.limits) as subscription:
+                await trio.sleep(1)
+                for number in range(2):
+                    body = b"p %d " % number
+                    house.handed_over.append(body)
+                    house.broker.publish_nowait(TOPIC, body)
+                retried = False
+                for _ in range(2):
+                    end = trio.current_time() + PATIENCE
+                    with trio.move_on_at(end) as scope, suppress(trio.EndOfChannel):
+                        while len(house.received) < 2:
+                            house.received.append((await subscription.receive()).body)
+                    retried = retried or (scope.cancelled_caught and trio.current_time() < end)
+                # If this very scope was cancelled nothing else was disturbed.
+                assert house.received == house.handed_over or (disturbed() and not retried)
+        nursery.cancel_scope.cancel()
+
+
+async def publishes_as_the_block_is_left() -> None:
+    """What is handed over arrives, and what is not handed over is told so, in whatever step the block is left."""
+    house = House()
+
+    async def publish(client: Client, name: str) -> None:
+        with suppress(*GONE):
+            await house.publish(client, QUEUE, 1, name)
+
+    async with trio.open_nursery() as nursery:
+        await house.start(nursery)
+        for steps in range(4):
+            with perhaps_gone(), trio.move_on_after(PATIENCE):
+                async with connect(port=PORT, limits=house.limits) as client:
+                    nursery.start_soon(publish, client, f"p{steps}")
+                    for _ in range(steps):
+                        await trio.lowlevel.checkpoint()
+        await trio.sleep(1)
+        nursery.cancel_scope.cancel()
+
+
 async def nobody_there() -> None:
     """Connecting to a port where nobody listens raises, and leaves nothing behind."""
     house = House()
@@ -391,6 +436,8 @@ SCENARIOS = (
     a_broker_that_ends_and_does_not_read,
     a_broker_that_is_slow,
     a_broker_that_goes,
+    a_receive_that_is_cancelled,
+    publishes_as_the_block_is_left,
     nobody_there,
     an_error_in_the_block,
     a_block_that_is_cancelled,

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from contextlib import suppress
 
 import trio
+import trio.testing
 
 from tests.scenarios.house import GONE, LOG, PATIENCE, QUEUE, SMALL, TOPIC, House, frame
-from trio_broker import Limits, serve
+from trio_broker import Limits, Server, serve
 from trio_broker.explorer import disturbed
 
 
@@ -182,6 +184,47 @@ async def a_drain_whose_waiting_is_cancelled() -> None:
         nursery.cancel_scope.cancel()
 
 
+async def a_drain_that_is_cut() -> None:
+    """The server is cancelled while somebody waits for its drain, who is then told what came of it."""
+    house = House(dataclasses.replace(SMALL, stall_seconds_max=100, mailbox_bytes_max=10_000))
+    reports = []
+
+    async def drain(server: Server) -> None:
+        reports.append(await server.drain())
+
+    async with trio.open_nursery() as nursery:
+        async with trio.open_nursery() as servers:
+            server = await house.start(servers)
+            nursery.start_soon(house.listen, QUEUE, "stuck", None, PATIENCE)
+            await trio.sleep(1)
+            for number in range(2):
+                house.broker.publish_nowait(QUEUE, (b"p %d " % number).ljust(500, b"."))
+            if server is not None:
+                nursery.start_soon(drain, server)
+            await trio.sleep(1)
+            servers.cancel_scope.cancel()
+        await trio.testing.wait_all_tasks_blocked()
+        assert disturbed() or [(report.cut, report.seconds) for report in reports] == [(1, 1)], reports
+        nursery.cancel_scope.cancel()
+
+
+async def the_broker_ends_under_its_server() -> None:
+    """Subscribers are sent what waits for them and then the end, at once; who only publishes is told when it does."""
+    house = House()
+    async with trio.open_nursery() as nursery:
+        await house.start(nursery)
+        nursery.start_soon(house.listen, TOPIC, "listener")
+        await trio.sleep(1)
+        before = trio.current_time()
+        house.broker.publish_nowait(TOPIC, b"p 1")
+        house.broker.close()
+        house.ended = True
+        await trio.testing.wait_all_tasks_blocked()
+        assert disturbed() or (not house.connections and house.received == {"listener": [b"p 1"]})
+        assert trio.current_time() == before
+        nursery.cancel_scope.cancel()
+
+
 async def abort() -> None:
     """A server is cancelled with peers in every state; that takes no time, and a queue has its work back."""
     house = House()
@@ -228,6 +271,8 @@ SCENARIOS = (
     a_drain_with_a_publisher_in_line,
     a_subscription_that_comes_with_the_drain,
     a_drain_whose_waiting_is_cancelled,
+    a_drain_that_is_cut,
+    the_broker_ends_under_its_server,
     abort,
     cancelled_as_it_starts,
 )

@@ -116,8 +116,7 @@ class Connection:
             self._subscription.retire()
 
     def drain(self) -> None:
-        """Stop reading, finish writing, leave; synchronous: what follows happens in `run`."""
-        self.retire()
+        """Stop reading, finish writing, leave; synchronous: what follows happens in `run`. After `retire`."""
         self._give_reason("drained")
         self._outbox.close()
         self._reading.cancel(reason="the server drains")
