@@ -217,13 +217,6 @@ SERVER: Final = (
         "a peer that never stops sending is read for ever",
     ),
     ByHand(
-        "tcp-cancelled-between-read-and-return",
-        TRANSPORT,
-        "        count = len(data)\n        self._likely_more",
-        "        await trio.lowlevel.checkpoint()\n        count = len(data)\n        self._likely_more",
-        "bytes were taken from the socket when Cancelled is raised",
-    ),
-    ByHand(
         "tcp-sends-blind",
         TRANSPORT,
         "        while not sent:\n            await trio.lowlevel.wait_writable(self._socket)\n",

@@ -16,6 +16,11 @@ _AT_ONCE: Final = (
     "not run any more, and is then given back again, to the same place; retiring all first only saves the work"
 )
 
+_READ_AND_ENDED: Final = (
+    "who cancels a reader ends its reading: what was read and not yet carried out is not accepted, whether it had left "
+    "the transport or not"
+)
+
 UNOBSERVABLE: Final[dict[str, str]] = {
     "drop-cleanup/core.outbox.Outbox.take_control": (
         "a connection of the framed protocol says one farewell at most, and its outbox is closed in the same step, so "
@@ -69,6 +74,12 @@ UNOBSERVABLE: Final[dict[str, str]] = {
     ),
     "drop-cleanup/server.transport.StreamTransport.aclose": (
         "the accept loop closes what it accepted once more, in the step in which the connection's task ends"
+    ),
+    "await-at-put/server.transport.TcpTransport.send#1": "nothing has been sent before that checkpoint",
+    "await-before-return/server.transport.TcpTransport.receive": _READ_AND_ENDED,
+    "await-before-return/server.transport.StreamTransport.receive": _READ_AND_ENDED,
+    "drop-cleanup/server.transport.TcpTransport.aclose#1": (
+        "both tasks of a connection have ended when it closes its transport, so nobody waits at the socket"
     ),
     "await-at-put/server.server.Server._converse#4": "nothing is left to be done after that checkpoint",
     "await-at-put/server.connection.Connection.run#1": (

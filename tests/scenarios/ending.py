@@ -11,6 +11,7 @@ import trio.testing
 from tests.scenarios.house import GONE, LOG, PATIENCE, QUEUE, SMALL, TOPIC, House, frame
 from trio_broker import Limits, Server, serve
 from trio_broker.explorer import disturbed
+from trio_broker.explorer.network import NetworkListener, NetworkStream
 
 
 async def drain_idle_and_busy() -> None:
@@ -114,6 +115,59 @@ async def a_peer_that_never_stops_sending() -> None:
         assert disturbed() or (report is not None and (report.connections, report.delivered, report.cut) == (1, 1, 0))
         await trio.sleep(2)
         assert disturbed() or (orderly and bytes(held) == frame(b"p 1 ".ljust(500, b".")))
+        nursery.cancel_scope.cancel()
+
+
+class _Polite(trio.abc.Stream):
+    """A stream that says goodbye before it closes, as TLS does."""
+
+    def __init__(self, stream: NetworkStream) -> None:
+        self.stream = stream
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        return await self.stream.receive_some(max_bytes)
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        await self.stream.send_all(data)
+
+    async def wait_send_all_might_not_block(self) -> None:
+        await self.stream.wait_send_all_might_not_block()
+
+    async def aclose(self) -> None:
+        try:
+            if not self.stream.closed:
+                await self.stream.send_all(frame(b"p 9 "))
+        finally:
+            await trio.aclose_forcefully(self.stream)
+
+
+class _PoliteListener(trio.abc.Listener[_Polite]):
+    """A listener of such streams."""
+
+    def __init__(self, listener: NetworkListener) -> None:
+        self.listener = listener
+
+    async def accept(self) -> _Polite:
+        return _Polite(await self.listener.accept())
+
+    async def aclose(self) -> None:
+        await self.listener.aclose()
+
+
+async def a_drain_over_streams_that_say_goodbye() -> None:
+    """It is said, after what waited, if the peer takes it within ``linger_seconds_max``."""
+    house = House()
+    async with trio.open_nursery() as nursery:
+        listener = _PoliteListener(house.network.listen(25_001))
+        await house.start(nursery, listener)
+        plain, house.listener = house.listener, listener.listener
+        nursery.start_soon(house.listen, TOPIC, "listener")
+        await trio.sleep(1)
+        house.broker.publish_nowait(TOPIC, b"p 1 ")
+        report = await house.drain()
+        await trio.testing.wait_all_tasks_blocked()
+        assert disturbed() or house.received == {"listener": [b"p 1 ", b"p 9 "]}, report
+        house.listener = plain
         nursery.cancel_scope.cancel()
 
 
@@ -268,6 +322,7 @@ SCENARIOS = (
     drain_stuck,
     a_connection_that_comes_with_the_drain,
     a_peer_that_never_stops_sending,
+    a_drain_over_streams_that_say_goodbye,
     a_drain_with_a_publisher_in_line,
     a_subscription_that_comes_with_the_drain,
     a_drain_whose_waiting_is_cancelled,

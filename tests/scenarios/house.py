@@ -201,6 +201,9 @@ class House:
                 held += subscription.mailbox.cost
                 stuck = connection._stall.runs
                 assert stuck or not subscription.mailbox.messages, "a writer sleeps while messages wait"
+                assert not stuck or subscription.mailbox.cost or subscription.ended, (
+                    "the stall rule's clock runs though nothing waits"
+                )
         held += sum(channel.backlog_cost for channel in statistics.channels.values())
         assert statistics.memory_cost == held, (statistics, held)
         for channel in statistics.channels.values():

@@ -6,16 +6,18 @@ are made as small as the system lets them be, so that writes are short and wait.
 
 from __future__ import annotations
 
+import dataclasses
 import socket
 import struct
 from contextlib import suppress
 from typing import Final, final
+from unittest import mock
 
 import trio
 import trio.testing
 
 from tests.scenarios.house import GONE, LOG, PATIENCE, QUEUE, TOPIC, assert_in_order, cut, frame
-from trio_broker import Broker, Limits, PublishStalled
+from trio_broker import Broker, Limits, PublishStalled, Server
 from trio_broker.explorer import afterwards, disturbed
 from trio_broker.server.connection import Connection
 from trio_broker.server.server import make_logger
@@ -44,8 +46,8 @@ SIZE: Final = 2500
 class House:
     """A broker, its connections over pairs of sockets, and what the peers received."""
 
-    def __init__(self) -> None:
-        self.broker = Broker(LIMITS)
+    def __init__(self, limits: Limits = LIMITS) -> None:
+        self.broker = Broker(limits)
         self.sockets: list[socket.socket] = []  # the ends that transports took over
         self.received: list[bytes] = []
         self.ended_at: list[float] = []  # when connections ended
@@ -222,6 +224,55 @@ async def that_is_reset() -> None:
         nursery.cancel_scope.cancel()
 
 
+class _Pairs(trio.abc.Listener[trio.SocketStream]):
+    """A listener that accepts one end of each of some pairs of sockets."""
+
+    def __init__(self, count: int) -> None:
+        pairs = [socket.socketpair() for _ in range(count)]
+        self.theirs = [trio.SocketStream(trio.socket.from_stdlib_socket(theirs)) for theirs, _ in pairs]
+        self.ours = [trio.SocketStream(trio.socket.from_stdlib_socket(ours)) for _, ours in pairs]
+
+    async def accept(self) -> trio.SocketStream:
+        await trio.sleep(1)
+        if not self.ours:
+            await trio.sleep_forever()
+        return self.ours.pop(0)
+
+    async def aclose(self) -> None:
+        for stream in self.ours:
+            stream.socket.close()
+        await trio.lowlevel.checkpoint()
+
+
+async def that_is_refused() -> None:
+    """Whom a server turns away it closes, also if the stream was taken apart: one too many, one that is too late."""
+    house = House(dataclasses.replace(LIMITS, connections_max=1))
+    taken: list[TcpTransport] = []
+
+    def take(stream: trio.SocketStream, limits: Limits) -> TcpTransport:
+        taken.append(TcpTransport(stream, limits))
+        house.sockets.append(taken[-1]._socket)
+        if len(taken) == 3:
+            server.begin_drain()
+        return taken[-1]
+
+    listener = _Pairs(3)
+    server = Server(house.broker, [listener])
+    try:
+        # The server takes streams of this family for general ones.
+        with mock.patch("trio_broker.server.server.open_transport", take):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(server._run, trio.TASK_STATUS_IGNORED)
+                await trio.sleep(2.5)
+                assert disturbed() or house.sockets[1].fileno() == -1, "it was refused and is open"
+                await trio.sleep(1)
+                assert disturbed() or house.sockets[2].fileno() == -1, "it came too late and is open"
+                nursery.cancel_scope.cancel()
+    finally:
+        for stream in (*listener.theirs, *listener.ours):
+            stream.socket.close()
+
+
 SCENARIOS = (
     to_a_slow_subscriber,
     to_one_that_does_not_read,
@@ -229,4 +280,5 @@ SCENARIOS = (
     from_a_busy_publisher,
     that_lingers,
     that_is_reset,
+    that_is_refused,
 )

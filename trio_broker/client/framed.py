@@ -267,8 +267,7 @@ async def connect(
                 tasks.cancel_scope.cancel(reason="the client's block was left")
     except BaseException as error:  # noqa: BLE001, ASYNC103  raised below, and the body's own as itself, not in a group
         failure = failure or error
-    finally:
-        stream.socket.close()  # all that the stream's aclose does, but for its checkpoint: nothing can come between
+    stream.socket.close()  # all that the stream's aclose does, but for its checkpoint: nothing can come between
     if failure is not None:
         raise failure
     if client._unsent:
