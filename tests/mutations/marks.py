@@ -6,11 +6,6 @@ from typing import Final
 
 __all__ = ["UNOBSERVABLE"]
 
-_ENDS: Final = (
-    "both ends belong to the mailbox alone and nobody ever waits at them; a mailbox is closed only when it has been "
-    "emptied and its subscription has left, and from then on nothing is put in or taken out"
-)
-
 _AT_ONCE: Final = (
     "all connections are cancelled in the same step: what one gives back may be dealt to another, whose writer does "
     "not run any more, and is then given back again, to the same place; retiring all first only saves the work"
@@ -85,6 +80,4 @@ UNOBSERVABLE: Final[dict[str, str]] = {
     "await-at-put/server.connection.Connection.run#1": (
         "cancelled there, the connection leaves its channel in the `finally`, in the same step in which it would have"
     ),
-    "drop-cleanup/core.mailbox.Mailbox.close#1": _ENDS,
-    "drop-cleanup/core.mailbox.Mailbox.close#2": _ENDS,
 }
