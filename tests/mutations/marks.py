@@ -17,6 +17,9 @@ _READ_AND_ENDED: Final = (
 )
 
 UNOBSERVABLE: Final[dict[str, str]] = {
+    "drop-cleanup/core.subscription.Subscription.leave#4": (
+        "nobody looks at it any more; only the memory is held a little longer, until the connection has lingered"
+    ),
     "drop-cleanup/core.outbox.Outbox.take_control": (
         "a connection of the framed protocol says one farewell at most, and its outbox is closed in the same step, so "
         "the control bytes are taken once"

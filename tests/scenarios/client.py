@@ -15,7 +15,8 @@ from typing import Final, final
 import trio
 import trio.testing
 
-from tests.scenarios.house import GONE, LOG, PATIENCE, QUEUE, SMALL, TOPIC, assert_in_order, frame, perhaps_gone
+from tests.scenarios.core_house import assert_in_order, what_is_left
+from tests.scenarios.house import GONE, LOG, PATIENCE, QUEUE, SMALL, TOPIC, frame, perhaps_gone
 from trio_broker import Broker, Client, Limits, RemoteSubscription, Server, connect, serve
 from trio_broker.client import open_subscription
 from trio_broker.explorer import afterwards, disturbed
@@ -75,7 +76,7 @@ class House:
         assert not self.network.open_listeners, self.network.open_listeners
         assert self.server is None or self.server.connections == 0
         assert_in_order(self.received)
-        arrived = self.received + await self.what_is_left()
+        arrived = self.received + await what_is_left(self.broker)
         assert len(set(arrived)) == len(arrived), f"doubled: {arrived}"
         assert not set(arrived) & set(self.refused), f"arrived although publish raised: {self.refused}"
         assert set(arrived) <= set(self.handed_over), f"invented or torn: {arrived}"
@@ -83,16 +84,6 @@ class House:
             assert set(arrived) == set(self.handed_over), f"lost: {self.handed_over}, {arrived}"
         self.broker.close()
         assert self.broker.memory.cost == 0, self.broker.memory.cost
-
-    async def what_is_left(self) -> list[bytes]:
-        """What waits in the queue for a taker."""
-        left: list[bytes] = []
-        async with self.broker.subscribe(QUEUE) as subscription:
-            while True:
-                try:
-                    left.append(subscription.receive_nowait().body)
-                except trio.WouldBlock:
-                    return left
 
 
 async def publish_and_subscribe() -> None:

@@ -19,6 +19,7 @@ from typing import Any, final
 import trio
 import trio.testing
 
+from tests.scenarios.core_house import assert_in_order, what_is_left
 from trio_broker import Broker, DrainReport, Limits, Server, serve
 from trio_broker.explorer import afterwards, at_rest, disturbed
 from trio_broker.explorer.network import Network, NetworkStream
@@ -232,7 +233,7 @@ class House:
         settled = statistics.delivered + given_up + waiting
         assert statistics.published == settled or (self.copies and statistics.published < settled), statistics
         # What one consumer received whole had left whole: no other was given it, and it is not in the queue.
-        left = [] if self.ended else await self.what_is_left()
+        left = [] if self.ended else await what_is_left(self.broker)
         consumed = [body for name in self.consumers for body in self.received[name]] + left
         assert len(set(consumed)) == len(consumed), f"doubled: {consumed}"
         if not self.ended:
@@ -240,16 +241,6 @@ class House:
         broker.close()
         assert broker.memory.cost == 0, broker.memory.cost
         assert not broker.statistics().channels, broker.statistics()
-
-    async def what_is_left(self) -> list[bytes]:
-        """What waits in the queue for a taker."""
-        left: list[bytes] = []
-        async with self.broker.subscribe(QUEUE) as subscription:
-            while True:
-                try:
-                    left.append(subscription.receive_nowait().body)
-                except trio.WouldBlock:
-                    return left
 
     async def check_rescue(self) -> None:
         """The same broker serves a peer that comes now."""
@@ -282,12 +273,3 @@ def cut(held: bytearray) -> bytes | None:
     payload = bytes(held[4 : 4 + size])
     del held[: 4 + size]
     return payload
-
-
-def assert_in_order(bodies: list[bytes]) -> None:
-    """Each publisher's messages came in the order in which it sent them, none twice."""
-    last: dict[bytes, int] = {}
-    for body in bodies:
-        name, number = body.split()[:2]
-        assert int(number) > last.get(name, -1), f"out of order: {bodies}"
-        last[name] = int(number)

@@ -16,7 +16,8 @@ from unittest import mock
 import trio
 import trio.testing
 
-from tests.scenarios.house import GONE, LOG, PATIENCE, QUEUE, TOPIC, assert_in_order, cut, frame
+from tests.scenarios.core_house import assert_in_order, what_is_left
+from tests.scenarios.house import GONE, LOG, PATIENCE, QUEUE, TOPIC, cut, frame
 from trio_broker import Broker, Limits, PublishStalled, Server
 from trio_broker.explorer import afterwards, disturbed
 from trio_broker.server.connection import Connection
@@ -94,21 +95,11 @@ class House:
         if QUEUE in statistics.channels:  # what was accepted was sent whole, or waits
             left = statistics.channels[QUEUE].backlog_messages
             assert statistics.published == statistics.delivered + left, statistics
-            kept = await self.what_is_left()
+            kept = await what_is_left(self.broker)
             assert not set(kept) & set(self.received), "what the peer has had whole is to be given again"
         self.broker.close()
         assert self.broker.memory.cost == 0, self.broker.memory.cost
         assert not self.broker.statistics().channels, self.broker.statistics()
-
-    async def what_is_left(self) -> list[bytes]:
-        """What waits in the queue for a taker."""
-        left: list[bytes] = []
-        async with self.broker.subscribe(QUEUE) as subscription:
-            while True:
-                try:
-                    left.append(subscription.receive_nowait().body)
-                except trio.WouldBlock:
-                    return left
 
 
 def body(number: int, size: int = SIZE) -> bytes:

@@ -189,9 +189,9 @@ class Client:
     async def _watch(self, writing: trio.CancelScope) -> None:  # noqa: ASYNC910  as above
         """Notice that the broker went, which nothing else would tell before the next write."""
         try:
-            data = b"?"
-            while data:  # the protocol says nothing to who only publishes
-                data = await self._stream.receive_some(_RECEIVE_BYTES)
+            while True:
+                if not await self._stream.receive_some(_RECEIVE_BYTES):
+                    break
             self._break("the broker closed the connection")
         except trio.BrokenResourceError as error:
             self._break(f"the connection broke: {error}")

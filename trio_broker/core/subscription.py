@@ -165,6 +165,7 @@ class Subscription:
         self.mailbox.release()
         self.mailbox.close()
         self.channel.end(self._taken, waiting)
+        self._taken.clear()  # a connection lives on while it lingers, and what it gave up is off the account
 
     def evict(self, reason: str) -> None:
         """End this subscription because its owner broke a rule.
