@@ -47,13 +47,13 @@ def say(**facts: Any) -> None:
 
 
 def looks(seeds: int, *, double: bool) -> list[dict[str, Any]]:
-    """How each scenario is explored, one look after the other, the cheap before the dear. Together they are all axes:
-    undisturbed; the network's faults; one cancellation, and interrupts; a second cancellation."""
+    """How each scenario is explored, one look after the other, those that catch the most first. Together they are all
+    axes: undisturbed; one cancellation, and interrupts; the network's faults; a second cancellation."""
     nothing: dict[str, Any] = {"turns": False, "faults": False, "double": False, "interrupts": False}
     return [
         {**nothing, "tasks": (), "seeds": seeds},
-        {**nothing, "tasks": (), "seeds": 0, "faults": True},
         {**nothing, "seeds": seeds, "interrupts": True},
+        {**nothing, "tasks": (), "seeds": 0, "faults": True},
         *([{**nothing, "seeds": 0, "double": True}] if double else []),
     ]
 
