@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from trio_broker.limits import BATCH_COST, MESSAGE_COST, Limits, Overflow
+from trio_broker.limits import BATCH_COST, MESSAGE_COST, Limits, Overflow, StompLimits
 
 FIELDS = {field.name: field for field in dataclasses.fields(Limits)}
 NUMBERS = [name for name in FIELDS if name != "overflow"]
@@ -89,6 +89,18 @@ def test_every_limit_has_its_unit_in_its_name(name: str) -> None:
     *_, unit, bound = name.split("_")
     assert bound in {"max", "min"}
     assert unit in {"bytes", "seconds", "connections", "channels", "deliveries"}
+
+
+def test_the_limits_of_stomp_say_why_and_in_what_unit_too() -> None:
+    more = [field for field in dataclasses.fields(StompLimits) if field.name not in FIELDS]
+    assert more
+    for field in more:
+        assert field.metadata["why"].strip()
+        *_, unit, bound = field.name.split("_")
+        assert bound in {"max", "min"}
+        assert unit in {"bytes", "seconds", "headers", "subscriptions", "transactions"}
+    with pytest.raises(ValueError, match=r"headers_max is 0; it must be more than 0"):
+        StompLimits(headers_max=0)
 
 
 def test_costs_are_positive() -> None:

@@ -11,7 +11,7 @@ import dataclasses
 import enum
 from typing import Any, Final
 
-__all__ = ["BATCH_COST", "MESSAGE_COST", "Limits", "Overflow"]
+__all__ = ["BATCH_COST", "MESSAGE_COST", "Limits", "Overflow", "StompLimits"]
 
 KIB: Final = 1024
 MIB: Final = 1024 * KIB
@@ -111,3 +111,20 @@ class Limits:
             raise ValueError(f"read_bytes_max is {self.read_bytes_max}; at most {_READ_BYTES_MAX} can be read at once")
         if self.frame_bytes_max > 2**32 - 1:
             raise ValueError(f"frame_bytes_max is {self.frame_bytes_max}; a frame's length has four bytes")
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class StompLimits(Limits):
+    """What a STOMP session bounds beyond that. Apart, so that nobody is offered a limit that does nothing yet: the
+    server does not speak STOMP."""
+
+    header_bytes_max: int = _limit(16 * KIB, "command and headers of one frame, in bytes")
+    headers_max: int = _limit(128, "headers of one frame")
+    subscriptions_max: int = _limit(1024, "subscriptions that one connection has at once")
+    transactions_max: int = _limit(64, "transactions that one connection has open at once")
+    transaction_bytes_max: int = _limit(
+        32 * MIB, "all open transactions of one connection, in cost: two of the largest messages"
+    )
+    heart_beat_seconds_min: float = _limit(
+        1.0, "shortest time between two heart-beats that a server offers and asks for"
+    )

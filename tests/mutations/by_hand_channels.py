@@ -143,20 +143,10 @@ CHANNELS: Final = (
     ByHand(
         "evict-without-cancel",
         SUBSCRIPTION,
-        "        if self.owner is None:\n"
-        "            self.leave()\n"
-        "        else:\n"
-        '            self.owner.cancel(reason=f"evicted: {reason}")\n',
-        "        if self.owner is None:\n            self.leave()\n",
+        '        else:\n            self.owner.cancel(reason=f"evicted: {reason}")\n',
+        "",
         "an evicted connection is held open by a peer that does not read",
         ("topic_over_the_network",),
-    ),
-    ByHand(
-        "evict-without-leave",
-        SUBSCRIPTION,
-        "        if self.owner is None:\n            self.leave()\n        else:\n",
-        "        if self.owner is not None:\n",
-        "what an evicted program had waiting stays on the account until it looks",
     ),
     ByHand(
         "watch-never-ends",

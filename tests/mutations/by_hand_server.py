@@ -26,25 +26,25 @@ SERVER: Final = (
     ByHand(
         "handshake-renewed-by-each-read",
         CONNECTION,
-        "            data = await self._transport.receive()\n",
-        "            data = await self._transport.receive()\n"
-        "            if not greeted:\n"
-        '                self._expect(limits.handshake_seconds_max, "no whole frame within handshake_seconds_max")\n',
+        "        commands = session.receive_data(data)\n",
+        "        commands = session.receive_data(data)\n"
+        "        if not session.greeted:\n"
+        '            self._expect(self._broker.limits.handshake_seconds_max, "no whole frame")\n',
         "a peer that drips its first frame holds its place for ever",
         ("handshakes",),
     ),
     ByHand(
         "frame-without-deadline",
         CONNECTION,
-        '                    self._expect(limits.frame_seconds_max, "a frame took longer than frame_seconds_max")\n',
-        "                    pass\n",
+        "        if not self._expecting:\n",
+        "        if False:\n",
         "a peer that stops in a frame holds its place and its memory for ever",
     ),
     ByHand(
         "deadline-for-those-who-wait",
         CONNECTION,
-        "                greeted = True\n                self._expect_nothing()\n",
-        "                greeted = True\n",
+        "            self._expect_nothing()\n            if self._debug:\n",
+        "            if self._debug:\n",
         "a peer that has said everything is ended by the deadline of its handshake",
     ),
     ByHand(
@@ -63,57 +63,10 @@ SERVER: Final = (
         ("handshakes",),
     ),
     ByHand(
-        "settle-what-was-cut",
-        CONNECTION,
-        "            if sent < len(data):\n"
-        "                subscription.settle_first(self._session.messages_within(deliveries, sent))\n",
-        "            subscription.settle()\n",
-        "a partial write counts as settled: its messages are lost",
-        ("queue_over_the_network",),
-    ),
-    ByHand(
-        "settle-one-too-many",
-        CONNECTION,
-        "self._session.messages_within(deliveries, sent)",
-        "self._session.messages_within(deliveries, sent) + 1",
-        "the message that was torn counts as sent",
-        ("queue_over_the_network",),
-    ),
-    ByHand(
-        "settle-nothing-of-what-was-cut",
-        CONNECTION,
-        "self._session.messages_within(deliveries, sent)",
-        "0",
-        "messages that had left whole are given to another consumer",
-        ("queue_over_the_network",),
-    ),
-    ByHand(
-        "settle-before-the-write",
-        CONNECTION,
-        "            data = self._session.encode(deliveries)\n",
-        "            data = self._session.encode(deliveries)\n            subscription.settle()\n",
-        "messages are settled, and then their write is cut",
-        ("queue_over_the_network",),
-    ),
-    ByHand(
-        "stall-not-started",
-        CONNECTION,
-        "        self._stall.start()\n        view = memoryview(data)\n",
-        "        view = memoryview(data)\n",
-        "a peer that does not read is never noticed",
-    ),
-    ByHand(
-        "stalled-but-not-evicted",
-        CONNECTION,
-        "                subscription.evict(stall_reason(self._broker.limits))\n                return\n",
-        "                return\n",
-        "the writer gives up, and the peer stays connected",
-    ),
-    ByHand(
         "drain-accepts-what-comes",
         CONNECTION,
-        "            if self.reason:  # a drain came while these bytes were on their way: they are not accepted\n"
-        "                return\n",
+        "        if self.reason:  # a drain came while these bytes were on their way: they are not accepted\n"
+        "            return False\n",
         "",
         "messages that were read after the drain began are accepted",
         ("drain_idle_and_busy",),
@@ -124,6 +77,27 @@ SERVER: Final = (
         "            self._leave()  # before lingering: its queue's work must not wait for that\n",
         "",
         "a queue's work waits until the linger of its consumer is over",
+    ),
+    ByHand(
+        "what-is-blocked-is-forgotten",
+        CONNECTION,
+        "                    self._blocked = commands[index:]\n",
+        "                    self._blocked = commands[index : index + 1]\n",
+        "what a peer sent after a message that had to wait is lost",
+    ),
+    ByHand(
+        "blocked-goes-on-after-the-end",
+        CONNECTION,
+        "                if self.reason:\n                    return\n                if not",
+        "                if not",
+        "what stood behind a message that had to wait is accepted although the conversation has ended",
+    ),
+    ByHand(
+        "digested-while-blocked",
+        CONNECTION,
+        "        if self._blocked:\n            return False\n",
+        "",
+        "what comes after a message that had to wait overtakes it",
     ),
     # -- the server ----------------------------------------------------------------------------------------------------
     ByHand(
@@ -182,9 +156,8 @@ SERVER: Final = (
     ByHand(
         "stall-blind",
         STALL,
-        "        if self._moved + self._unsent_at_start - self._unsent_bytes() < self._bytes_min:\n"
-        "            return True\n",
-        "",
+        "not self._is_exact or self._moved + self._unsent_at_start - self._unsent_bytes() < self._bytes_min",
+        "False",
         "the clock is renewed whatever the peer does",
     ),
     # -- transports ----------------------------------------------------------------------------------------------------

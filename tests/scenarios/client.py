@@ -53,13 +53,14 @@ class House:
                     raise
 
     async def publish(self, client: Client, channel: str, count: int, name: str = "p", size: int = 0) -> None:
-        """Publish numbered messages, and note which were handed over."""
+        """Publish numbered messages, each in a scope of its own, and note which were handed over."""
         for number in range(count):
             body = (b"%s %d " % (name.encode(), number)).ljust(size, b".")
             self.refused.append(body)
-            await client.publish(channel, body)
-            self.refused.remove(body)
-            self.handed_over.append(body)
+            with trio.CancelScope():
+                await client.publish(channel, body)
+                self.refused.remove(body)
+                self.handed_over.append(body)
 
     async def receive(self, subscription: RemoteSubscription, count: int | None = None) -> None:
         """Receive so many messages, or all until the end, or until nothing has come for a while."""
@@ -130,6 +131,7 @@ async def several_tasks_share() -> None:
                 house.closed = True
                 await subscription.aclose()
                 await trio.sleep(1)
+                assert disturbed() or len(nursery.child_tasks) == 1, "somebody waits for what was closed"
         nursery.cancel_scope.cancel()
 
 
@@ -316,7 +318,8 @@ async def publishes_as_the_block_is_left() -> None:
         for steps in range(4):
             with perhaps_gone(), trio.move_on_after(PATIENCE):
                 async with connect(port=PORT, limits=house.limits) as client:
-                    nursery.start_soon(publish, client, f"p{steps}")
+                    for name in ("a", "b"):
+                        nursery.start_soon(publish, client, f"{name}{steps}")
                     for _ in range(steps):
                         await trio.lowlevel.checkpoint()
         await trio.sleep(1)
@@ -333,6 +336,28 @@ async def nobody_there() -> None:
         async with open_subscription("127.0.0.1", PORT, TOPIC):
             raise AssertionError("it subscribed at nobody's")
     await trio.testing.wait_all_tasks_blocked()
+
+
+async def what_is_said_of_one_message() -> None:
+    """Who is told that it was not sent may send it again: it has not arrived."""
+    house = House()
+    house.reliable = False
+    complaint = ""
+    async with trio.open_nursery() as nursery:
+        await house.start(nursery)
+        with suppress(OSError), trio.move_on_after(PATIENCE):
+            try:
+                async with connect(port=PORT, limits=house.limits) as client:
+                    await house.publish(client, QUEUE, 1)
+                    await trio.sleep(1)
+            except trio.BrokenResourceError as error:
+                complaint = str(error)
+        await trio.sleep(1)
+        arrived = await what_is_left(house.broker)
+        assert not arrived or "were not sent" not in complaint, complaint
+        assert disturbed() or arrived == house.handed_over
+        house.handed_over.clear()
+        nursery.cancel_scope.cancel()
 
 
 class _Planned(Exception):
@@ -356,6 +381,29 @@ async def an_error_in_the_block() -> None:
                 raise _Planned
         assert disturbed() or house.received == [b"p 0 "]
         nursery.cancel_scope.cancel()
+
+
+async def an_error_while_others_wait() -> None:
+    """Publishers that wait for room in the client hear of it in the step in which the block is left."""
+    house = House(Limits(mailbox_bytes_max=200))
+    house.reliable = False
+    listener = house.network.listen(PORT)  # which nobody accepts from
+
+    async def publish(client: Client) -> None:
+        with suppress(*GONE):
+            await house.publish(client, QUEUE, 4, "p", 150)
+
+    try:
+        async with trio.open_nursery() as nursery:
+            with suppress(_Planned), perhaps_gone(), trio.move_on_after(PATIENCE):
+                async with connect(port=PORT, limits=house.limits) as client:
+                    nursery.start_soon(publish, client)
+                    await trio.sleep(1)
+                    raise _Planned
+            await trio.sleep(1)
+            assert not nursery.child_tasks, "somebody waits for a client that is gone"
+    finally:
+        await trio.aclose_forcefully(listener)
 
 
 async def a_block_that_is_cancelled() -> None:
@@ -429,8 +477,10 @@ SCENARIOS = (
     a_broker_that_goes,
     a_receive_that_is_cancelled,
     publishes_as_the_block_is_left,
+    what_is_said_of_one_message,
     nobody_there,
     an_error_in_the_block,
+    an_error_while_others_wait,
     a_block_that_is_cancelled,
     a_broker_that_stops_in_a_frame,
 )

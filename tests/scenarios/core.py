@@ -242,6 +242,15 @@ async def the_end_with_messages_inside() -> None:
             assert disturbed() or sorted(house.all_received) == house.accepted
 
 
+async def the_end_of_a_queue_with_messages_inside() -> None:
+    """Who leaves a queue that has ended leaves what it had to nobody, and that is counted."""
+    house = House()
+    async with house.subscribe(QUEUE) as subscription:
+        await house.publish(QUEUE, 2)
+        house.end()
+        await house.take(subscription, "a", 1)
+
+
 async def the_end_in_the_step_of_a_batch() -> None:
     """Two tasks wait at one mailbox, a batch comes, and in the same step the end: each of them has a message."""
     house = House()
@@ -292,6 +301,35 @@ async def several_tasks_share_a_subscription() -> None:
         nursery.cancel_scope.cancel()
 
 
+async def a_batch_for_two_that_wait() -> None:
+    """Two tasks wait at one mailbox, a batch comes: each of them has a message, although the first takes its time."""
+    house = House()
+    async with house.subscribe(QUEUE) as subscription, trio.open_nursery() as nursery:
+        house.channel = QUEUE
+        for name in ("a", "b"):
+            nursery.start_soon(house.take, subscription, name, 1, 10)
+        await trio.testing.wait_all_tasks_blocked()
+        await house.publish_batch(QUEUE, range(2), "p", 3)
+        await trio.sleep(1)
+        assert disturbed() or sorted(house.all_received) == house.accepted
+
+
+async def room_that_is_taken_back() -> None:
+    """A publisher waits for memory, and when there is some its queue is full: a consumer gave back what it had."""
+    house = House(Limits(memory_bytes_max=2800, backlog_bytes_max=1500))
+    async with trio.open_nursery() as nursery:
+        async with house.subscribe(QUEUE):
+            await house.publish("/queue/y", 2, "y")
+            await house.publish(QUEUE, 3, "a")
+            nursery.start_soon(house.publish, QUEUE, 1, "b")
+            await trio.sleep(1)
+        await trio.sleep(1)
+        await house.receive("/queue/y", "y", 2, 1)
+        await trio.sleep(1)
+        assert disturbed() or len(house.accepted) == 5
+        await house.receive(QUEUE, "late", 4)
+
+
 SCENARIOS = (
     topic_with_a_slow_subscriber,
     topic_with_a_stuck_subscriber,
@@ -306,7 +344,10 @@ SCENARIOS = (
     evicted_while_two_wait,
     the_end_while_some_wait,
     the_end_with_messages_inside,
+    the_end_of_a_queue_with_messages_inside,
     the_end_in_the_step_of_a_batch,
+    a_batch_for_two_that_wait,
+    room_that_is_taken_back,
     memory_that_is_full,
     several_tasks_share_a_subscription,
 )

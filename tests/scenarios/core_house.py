@@ -27,7 +27,7 @@ from trio_broker import (
     SubscriptionEvicted,
 )
 from trio_broker.explorer import afterwards, at_rest, disturbed
-from trio_broker.message import PLAIN, Batch, is_queue
+from trio_broker.message import PLAIN, Batch, is_queue, plain_batch
 
 SMALL = Limits(mailbox_bytes_max=700, backlog_bytes_max=1500, stall_seconds_max=5)
 """Two small messages fill a mailbox, three a backlog."""
@@ -112,9 +112,14 @@ class House:
         for body in bodies:
             self.refused.remove(body)
         self.accepted += bodies
-        statistics = self.broker.statistics().channels.get(channel)
-        takers = 1 if is_queue(channel) else 0 if statistics is None else statistics.subscriptions
+        statistics = self.broker.statistics()
+        place = statistics.channels.get(channel)
+        takers = 1 if is_queue(channel) else 0 if place is None else place.subscriptions
         self.owed += takers * len(bodies)
+        if is_queue(channel) and place is not None:
+            cost = plain_batch(Message(channel, bodies[0])).cost  # what all of them cost, or less
+            assert place.backlog_cost - cost < self.limits.backlog_bytes_max, f"there was no room: {place}"
+            assert statistics.memory_cost - cost < self.limits.memory_bytes_max, f"the memory was full: {statistics}"
 
     async def receive(self, channel: str, name: str, count: int | None = None, seconds: float = 0) -> None:
         """Receive some messages, or all until the end, each taking a while."""
@@ -174,6 +179,16 @@ class House:
         self.ended = True
         self.broker.close()
         assert not self.broker.statistics().subscriptions, "somebody can still be given something"
+        self.check_ended()
+
+    def check_ended(self) -> None:
+        """Nothing is accepted any more, by channels that somebody has yet to leave no more than by others."""
+        for channel in (TOPIC, QUEUE):
+            try:
+                self.broker.publish_nowait(channel, b"too late")
+            except BrokerDraining:
+                continue
+            raise AssertionError(f"an ended broker has accepted something for {channel}")
 
     async def end_after(self, steps: int) -> None:
         """Make room in the queue, which wakes a publisher, and end the broker so many steps later."""
@@ -262,14 +277,9 @@ class House:
                 assert_in_order(bodies)
         if not self.ended:
             await self.check_rescue()
-        if not self.opened:
+        if not self.opened and not self.ended:
             broker.close()
-        for channel in (TOPIC, QUEUE):
-            try:
-                broker.publish_nowait(channel, b"too late")
-            except BrokerDraining:
-                continue
-            raise AssertionError(f"an ended broker has accepted something for {channel}")
+        self.check_ended()
         assert broker.memory.cost == 0, broker.memory.cost
         assert not broker.statistics().channels, broker.statistics()
         for subscription in self.subscriptions:

@@ -96,9 +96,9 @@ logging.getLogger("trio_broker").setLevel(logging.INFO)
 class House:
     """A broker, a server, a network between it and its peers, and what the peers received."""
 
-    def __init__(self, limits: Limits = SMALL) -> None:
+    def __init__(self, limits: Limits = SMALL, network: Network | None = None) -> None:
         self.broker = Broker(limits)
-        self.network = Network()
+        self.network = network or Network()
         self.listener = self.network.listen()
         self.server: Server | None = None
         self.received: dict[str, list[bytes]] = {}
@@ -168,12 +168,13 @@ class House:
                     await stream.send_all(frame(channel.encode()) + frame(body.ljust(size, b".")))
                 await trio.sleep(1)
 
-    async def say(self, words: bytes) -> bytes:
-        """A peer that says something and then listens until the end; returns what it heard."""
+    async def say(self, words: bytes, silent_seconds: float = 0) -> bytes:
+        """A peer that says something and then, perhaps later, listens until the end; returns what it heard."""
         heard = bytearray()
         with trio.move_on_after(PATIENCE), suppress(*GONE):
             async with await self.network.connect(self.listener.port) as stream:
                 await stream.send_all(words)
+                await trio.sleep(silent_seconds)
                 while data := await stream.receive_some(64):
                     heard += data
         return bytes(heard)
@@ -200,7 +201,7 @@ class House:
             subscription = connection._subscription
             if subscription is not None:
                 held += subscription.mailbox.cost
-                stuck = connection._stall.runs
+                stuck = connection._speaker._stall.runs
                 assert stuck or not subscription.mailbox.messages, "a writer sleeps while messages wait"
                 assert not stuck or subscription.mailbox.cost or subscription.ended, (
                     "the stall rule's clock runs though nothing waits"
@@ -221,7 +222,9 @@ class House:
         broker = self.broker
         assert len(LOG.defects) <= self.defects_max, [record.exc_info for record in LOG.defects]
         assert not self.network.open_streams, self.network.open_streams
-        assert self.server is None or self.server.connections == 0
+        if self.server is not None:
+            assert self.server.connections == 0
+            assert self.server._poller is None or self.server._poller._epoll.closed, "an epoll is open"
         for bodies in self.received.values():
             assert all(body.split()[0] in {b"p", b"a", b"b"} for body in bodies), f"invented: {bodies}"
         for name in self.received.keys() - self.consumers:

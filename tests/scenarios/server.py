@@ -10,6 +10,7 @@ import trio
 from tests.scenarios.house import GONE, NOBODY, PATIENCE, QUEUE, SMALL, TOPIC, House, frame
 from trio_broker import Overflow, PublishStalled
 from trio_broker.explorer import disturbed
+from trio_broker.explorer.network import Network
 
 
 async def connect_and_close() -> None:
@@ -26,13 +27,15 @@ async def connect_and_close() -> None:
 
 
 async def handshakes() -> None:
-    """One that stays silent, one that breaks the protocol, one that speaks HTTP, one that stops in its first frame."""
-    house = House()
+    """One that stays silent, one that breaks the protocol, one that speaks HTTP, one that stops in its first frame, and
+    one that does not read the farewell."""
+    house = House(network=Network(buffer_bytes=64))
     async with trio.open_nursery() as nursery:
         await house.start(nursery)
         async with trio.open_nursery() as peers:
             for words in (b"", b"\0\0\0\0", b"\0\0\0\x08/to"):
                 peers.start_soon(house.say, words)
+            peers.start_soon(house.say, b"GET / HTTP/1.1\r\n\r\n", 100)
             before = trio.current_time()
             heard = await house.say(b"GET / HTTP/1.1\r\n\r\n")
             assert disturbed() or (heard.count(b"HTTP/1.1 400") == 1 and trio.current_time() == before), heard

@@ -18,11 +18,14 @@ import trio.testing
 
 from tests.scenarios.core_house import assert_in_order, what_is_left
 from tests.scenarios.house import GONE, LOG, PATIENCE, QUEUE, TOPIC, cut, frame
-from trio_broker import Broker, Limits, PublishStalled, Server
+from trio_broker import Broker, Limits, PublishStalled, RemoteSubscription, Server
 from trio_broker.explorer import afterwards, disturbed
 from trio_broker.server.connection import Connection
+from trio_broker.server.flusher import Flusher
+from trio_broker.server.poller import Poller, open_poller
 from trio_broker.server.server import make_logger
 from trio_broker.server.transport import TcpTransport
+from trio_broker.wire import FramedClientSession
 
 LIMITS: Final = Limits(
     mailbox_bytes_max=6000,
@@ -45,10 +48,18 @@ SIZE: Final = 2500
 
 @final
 class House:
-    """A broker, its connections over pairs of sockets, and what the peers received."""
+    """A broker, its connections over pairs of sockets, and what the peers received.
 
-    def __init__(self, limits: Limits = LIMITS) -> None:
+    Args:
+        limits: the broker's.
+        polled: one task waits for all sockets, as on Linux; otherwise each connection waits for its own.
+    """
+
+    def __init__(self, limits: Limits = LIMITS, *, polled: bool = True) -> None:
         self.broker = Broker(limits)
+        self.flusher = Flusher()
+        self.poller = open_poller(self.flusher) if polled else None
+        self.serves = False  # flusher and poller run
         self.sockets: list[socket.socket] = []  # the ends that transports took over
         self.received: list[bytes] = []
         self.ended_at: list[float] = []  # when connections ended
@@ -61,9 +72,15 @@ class House:
         for end in pair:
             end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
         ours, theirs = (trio.SocketStream(trio.socket.from_stdlib_socket(end)) for end in pair)
-        transport = TcpTransport(ours, LIMITS)
+        transport = TcpTransport(ours, LIMITS, self.poller)
         self.sockets.append(transport._socket)
-        nursery.start_soon(self._serve, Connection(transport, self.broker, make_logger()), name="a connection")
+        if not self.serves:
+            self.serves = True
+            nursery.start_soon(self.flusher.run)
+            if self.poller is not None:
+                nursery.start_soon(self.poller.run)
+        connection = Connection(transport, self.broker, self.flusher, make_logger())
+        nursery.start_soon(self._serve, connection, name="a connection")
         return theirs
 
     async def _serve(self, connection: Connection) -> None:
@@ -87,6 +104,9 @@ class House:
     async def check(self) -> None:
         """What holds however the scenario ended."""
         await trio.lowlevel.checkpoint()
+        if self.poller is not None:
+            assert not self.poller._watched, "somebody still waits for a socket"
+            self.poller.close()
         assert not LOG.defects, [record.exc_info for record in LOG.defects]
         assert all(end.fileno() == -1 for end in self.sockets), "a socket was not closed"
         assert_in_order(self.received)
@@ -155,7 +175,7 @@ async def a_write_that_is_cut() -> None:
 
 async def from_a_busy_publisher() -> None:
     """Reads come back full, one of them with nothing after it, and grow; a frame comes in pieces."""
-    house = House()
+    house = House(polled=False)
     async with trio.open_nursery() as nursery:
         async with house.connect(nursery) as stream, house.broker.subscribe(TOPIC) as subscription:
             with suppress(*GONE):
@@ -169,6 +189,29 @@ async def from_a_busy_publisher() -> None:
                 with trio.move_on_after(1):
                     async for message in subscription:
                         house.received.append(message.body)
+        nursery.cancel_scope.cancel()
+
+
+async def that_talk_at_once() -> None:
+    """What two send in the same step is read in one step, and written in it; one of them leaves without a word, the
+    other after a frame that is cut off."""
+    house = House()
+    async with trio.open_nursery() as nursery:
+        async with house.connect(nursery) as one, house.connect(nursery) as other:
+            for stream in (one, other):
+                nursery.start_soon(house.listen, stream, QUEUE)
+            await trio.sleep(1)
+            with suppress(*GONE):
+                for number, stream in enumerate((one, other)):
+                    await stream.send_all(frame(QUEUE.encode()) + frame(b"p%d 0 " % number))
+            await trio.sleep(1)
+            assert disturbed() or sorted(house.received) == [b"p0 0 ", b"p1 0 "]
+            with suppress(*GONE):
+                await other.send_all(b"\0")
+                await other.send_eof()
+            await one.aclose()
+            await trio.sleep(1)
+            assert len(house.ended_at) == 2
         nursery.cancel_scope.cancel()
 
 
@@ -235,13 +278,32 @@ class _Pairs(trio.abc.Listener[trio.SocketStream]):
         await trio.lowlevel.checkpoint()
 
 
+async def that_a_client_listens_on() -> None:
+    """A client hears of a reset at each receive, although the system tells it once."""
+    pair = socket.socketpair()
+    ours, theirs = (trio.SocketStream(trio.socket.from_stdlib_socket(end)) for end in pair)
+    subscription = RemoteSubscription(ours, TOPIC, FramedClientSession(TOPIC, LIMITS))
+    try:
+        await ours.send_all(frame(TOPIC.encode()))
+        theirs.socket.close()  # with something unread, which resets
+        for _ in range(2):
+            try:
+                await subscription.receive()
+            except trio.BrokenResourceError:
+                continue
+            raise AssertionError("the connection broke, and it was not said")
+    finally:
+        subscription.close()
+        theirs.socket.close()
+
+
 async def that_is_refused() -> None:
     """Whom a server turns away it closes, also if the stream was taken apart: one too many, one that is too late."""
     house = House(dataclasses.replace(LIMITS, connections_max=1))
     taken: list[TcpTransport] = []
 
-    def take(stream: trio.SocketStream, limits: Limits) -> TcpTransport:
-        taken.append(TcpTransport(stream, limits))
+    def take(stream: trio.SocketStream, limits: Limits, poller: Poller | None) -> TcpTransport:
+        taken.append(TcpTransport(stream, limits, poller))
         house.sockets.append(taken[-1]._socket)
         if len(taken) == 3:
             server.begin_drain()
@@ -269,7 +331,9 @@ SCENARIOS = (
     to_one_that_does_not_read,
     a_write_that_is_cut,
     from_a_busy_publisher,
+    that_talk_at_once,
     that_lingers,
     that_is_reset,
+    that_a_client_listens_on,
     that_is_refused,
 )

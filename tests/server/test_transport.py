@@ -41,6 +41,19 @@ def fill(transport: Transport) -> int:
     return total
 
 
+async def receive(transport: Transport) -> bytes:
+    """What comes next."""
+    taken: list[bytes] = []
+
+    def digest(data: bytes) -> bool:
+        taken.append(data)
+        return False
+
+    await transport.feed(digest)
+    [data] = taken
+    return data
+
+
 async def read_to_end(stream: trio.SocketStream) -> int:
     count = 0
     while data := await stream.receive_some(1_000_000):
@@ -76,10 +89,10 @@ async def test_tcp_names_its_peer() -> None:
 async def test_tcp_receives_what_was_sent_and_then_the_end() -> None:
     async with tcp_pair() as (transport, peer):
         await peer.send_all(b"hello")
-        assert await transport.receive() == b"hello"
+        assert await receive(transport) == b"hello"
         await peer.send_eof()
-        assert await transport.receive() == b""
-        assert await transport.receive() == b""
+        assert await receive(transport) == b""
+        assert await receive(transport) == b""
 
 
 async def test_tcp_reads_grow_while_they_come_back_full_and_shrink_again() -> None:
@@ -87,34 +100,34 @@ async def test_tcp_reads_grow_while_they_come_back_full_and_shrink_again() -> No
         await peer.send_all(bytes(100_000))
         sizes: list[int] = []
         while sum(sizes) < 100_000:
-            sizes.append(len(await transport.receive()))
+            sizes.append(len(await receive(transport)))
         assert sizes[:3] == [1000, 4000, 16_000]
         assert max(sizes) == 16_000
         for _ in range(3):
             await peer.send_all(b"x")
-            await transport.receive()
+            await receive(transport)
         await peer.send_all(bytes(100_000))
-        assert len(await transport.receive()) == 1000
+        assert len(await receive(transport)) == 1000
 
 
 async def test_tcp_receive_is_cancelled_with_nothing_taken() -> None:
     async with tcp_pair() as (transport, peer):
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(transport.receive)
+            nursery.start_soon(receive, transport)
             await wait_all_tasks_blocked()
             nursery.cancel_scope.cancel()
         await peer.send_all(b"hello")
-        assert await transport.receive() == b"hello"
+        assert await receive(transport) == b"hello"
 
 
 async def test_tcp_receive_of_a_busy_peer_lets_others_run() -> None:
     """A peer whose reads all come back full never has to be waited for; it yields all the same."""
     async with tcp_pair() as (transport, peer):
         await peer.send_all(bytes(100_000))
-        await transport.receive()
+        await receive(transport)
         with trio.CancelScope() as scope:
             scope.cancel()
-            await transport.receive()
+            await receive(transport)
         assert scope.cancelled_caught
 
 
@@ -154,7 +167,7 @@ async def test_tcp_reset_is_a_broken_connection() -> None:
     async with tcp_pair() as (transport, peer):
         reset(peer)
         with pytest.raises(trio.BrokenResourceError):
-            await transport.receive()
+            await receive(transport)
         with pytest.raises(trio.BrokenResourceError):
             transport.send_nowait(b"x")
         with pytest.raises(trio.BrokenResourceError):
@@ -210,11 +223,11 @@ async def test_tcp_finish_lingers_for_so_long_at_most(mock_clock: MockClock) -> 
 async def test_tcp_close_needs_no_checkpoint_and_wakes_who_waits() -> None:
     async with tcp_pair() as (transport, peer), trio.open_nursery() as nursery:
 
-        async def receive() -> None:
+        async def be_told() -> None:
             with pytest.raises(trio.ClosedResourceError):
-                await transport.receive()
+                await receive(transport)
 
-        nursery.start_soon(receive)
+        nursery.start_soon(be_told)
         await wait_all_tasks_blocked()
         with trio.CancelScope() as scope:  # noqa: ASYNC912  which is what this shows
             scope.cancel()
@@ -239,7 +252,7 @@ async def test_stream_receives_and_finishes() -> None:
     ours, theirs = stream_pair()
     transport = StreamTransport(ours, LIMITS)
     await theirs.send_all(b"hello")
-    assert await transport.receive() == b"hello"
+    assert await receive(transport) == b"hello"
     await transport.finish(1)
     assert await theirs.receive_some() == b""
     await transport.aclose()
@@ -291,7 +304,7 @@ async def test_stream_that_broke_finishes_all_the_same() -> None:
     transport = StreamTransport(ours, LIMITS)
     theirs.reset()
     with pytest.raises(trio.BrokenResourceError):
-        await transport.receive()
+        await receive(transport)
     with pytest.raises(trio.BrokenResourceError):
         await transport.send(memoryview(b"x"))
     await transport.finish(1)

@@ -1,13 +1,14 @@
 """A connection's outbox: which of its mailboxes have something in them, and what must go out before them.
 
-The one place where a writer (or `receive`, in process) waits. It names each mailbox at most once, so its memory
-channel never holds more than the connection has subscriptions, and a busy subscription, named again at the end of the
-line after each turn, cannot starve another.
+The one place where `receive` waits, in process; who serves many connections is told instead. It names each mailbox at
+most once, so its memory channel never holds more than the connection has subscriptions, and a busy subscription, named
+again at the end of the line after each turn, cannot starve another.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import TYPE_CHECKING, final
 
 import trio
@@ -23,25 +24,41 @@ class Outbox:
     """Whose turn is it?
 
     A name in the channel is a subscription with something in its mailbox, or None for the control messages.
+
+    Args:
+        changed: called when there is something to do: a turn, or the end.
     """
 
-    __slots__ = ("_control", "_receive", "_send", "closed")
+    __slots__ = ("_changed", "_control", "_receive", "_send", "_turns", "closed")
 
-    def __init__(self) -> None:
+    def __init__(self, changed: Callable[[], None] | None = None) -> None:
+        self._changed = changed
         self._send, self._receive = trio.open_memory_channel["Subscription | None"](math.inf)
+        self._turns = 0  # how many names are in the channel
         self._control: list[bytes] = []  # encoded replies and farewells: they overtake all deliveries
         self.closed = False  # nothing is announced any more; what was announced is still to be served
+
+    @property
+    def is_quiet(self) -> bool:
+        """`turn` would have to wait."""
+        return not self._turns and not self.closed
 
     def announce(self, subscription: Subscription) -> None:
         """This subscription has something in its mailbox. To be called once, until its turn has come."""
         if not self.closed:
+            self._turns += 1
             self._send.send_nowait(subscription)
+            if self._changed is not None:
+                self._changed()
 
     def put_control(self, data: bytes) -> None:
         """Bytes that go out before any delivery that was not yet begun."""
         if not self.closed:
             self._control.append(data)
+            self._turns += 1
             self._send.send_nowait(None)
+            if self._changed is not None:
+                self._changed()
 
     def take_control(self) -> bytes:
         """All waiting control bytes; empty if there are none."""
@@ -59,13 +76,26 @@ class Outbox:
 
         Cancellation: atomic. If `trio.Cancelled` is raised, no turn was taken.
         """
-        return await self._receive.receive()
+        subscription = await self._receive.receive()
+        self._turns -= 1
+        return subscription
 
     def turn_nowait(self) -> Subscription | None:
-        """`turn`, or raise `trio.WouldBlock` if nobody has anything."""
-        return self._receive.receive_nowait()
+        """`turn` without waiting.
+
+        Raises:
+            trio.WouldBlock: nobody has anything.
+            trio.EndOfChannel: as `turn`.
+        """
+        subscription = self._receive.receive_nowait()
+        self._turns -= 1
+        return subscription
 
     def close(self) -> None:
         """Announce nothing more; `turn` gives what is left and then ends. Idempotent."""
+        if self.closed:
+            return
         self.closed = True
         self._send.close()
+        if self._changed is not None:
+            self._changed()

@@ -178,8 +178,8 @@ class Subscription:
         self.evicted = reason
         self.channel.counters.evicted += 1
         self.retire()
-        self.outbox.close()
         if self.owner is None:
+            self.outbox.close()
             self.leave()
         else:
             self.owner.cancel(reason=f"evicted: {reason}")

@@ -26,6 +26,8 @@ import trio
 
 from trio_broker.core import Broker
 from trio_broker.server.connection import Connection
+from trio_broker.server.flusher import Flusher
+from trio_broker.server.poller import Poller, open_poller
 from trio_broker.server.transport import open_transport
 
 if TYPE_CHECKING:
@@ -69,8 +71,10 @@ class Server:
         "_cut",
         "_ended",
         "_ended_at",
+        "_flusher",
         "_log",
         "_open",
+        "_poller",
         "listeners",
     )
 
@@ -85,6 +89,8 @@ class Server:
         self._cut = 0  # connections that were cancelled from outside
         self._ended = trio.Event()
         self._ended_at = 0.0  # when
+        self._flusher = Flusher()
+        self._poller: Poller | None = None  # only while this runs, and where the system has what it takes
 
     @property
     def port(self) -> int:
@@ -146,34 +152,48 @@ class Server:
         for connection in self._open:
             connection.retire()
 
-    async def _run(self, task_status: trio.TaskStatus[Server]) -> None:
+    async def _run(  # noqa: ASYNC128  `_accept` calls started()
+        self, task_status: trio.TaskStatus[Server]
+    ) -> None:
         """Accept and serve until drained or cancelled."""
+        self._poller = open_poller(self._flusher)
         try:
             with self._connections:
-                async with trio.open_nursery() as connections:
-                    try:
-                        with self._accepting:
-                            async with trio.open_nursery() as accepting:
-                                accept = functools.partial(
-                                    trio.serve_listeners,
-                                    self._handle,
-                                    [_Guarded(listener) for listener in self.listeners],
-                                    handler_nursery=connections,
-                                )
-                                await accepting.start(accept)
-                                task_status.started(self)
-                    finally:
-                        self._retire_all()
+                async with trio.open_nursery() as pumps:
+                    pumps.start_soon(self._flusher.run)
+                    if self._poller is not None:
+                        pumps.start_soon(self._poller.run)
+                    await self._accept(task_status)
+                    pumps.cancel_scope.cancel(reason="no connection is left")
         finally:
+            if self._poller is not None:
+                self._poller.close()
             self._ended_at = trio.current_time()
             self._ended.set()
+
+    async def _accept(self, task_status: trio.TaskStatus[Server]) -> None:
+        """Accept until drained, and serve until no connection is left."""
+        async with trio.open_nursery() as connections:
+            try:
+                with self._accepting:
+                    async with trio.open_nursery() as accepting:
+                        accept = functools.partial(
+                            trio.serve_listeners,
+                            self._handle,
+                            [_Guarded(listener) for listener in self.listeners],
+                            handler_nursery=connections,
+                        )
+                        await accepting.start(accept)
+                        task_status.started(self)
+            finally:
+                self._retire_all()
 
     @trio.lowlevel.enable_ki_protection  # Ctrl-C is for the program's own tasks, not for a connection
     async def _handle(self, accepted: _Accepted) -> None:  # noqa: ASYNC910  a task: it has parks enough
         """One connection, from accept to close. The one error boundary: what goes wrong here ends here."""
         limits, log = self._broker.limits, self._log
         try:
-            transport = open_transport(accepted.stream, limits)
+            transport = open_transport(accepted.stream, limits, self._poller)
             log = log.bind(peer=transport.peer)
             if self._before is not None:
                 log.warning("refused", reason="the server drains")
@@ -182,7 +202,7 @@ class Server:
                 log.warning("refused", reason=f"connections_max ({limits.connections_max:,}) are open")
                 await transport.aclose()
             else:
-                await self._converse(Connection(transport, self._broker, log))
+                await self._converse(Connection(transport, self._broker, self._flusher, log))
         except Exception:
             log.exception("a connection failed; this is a defect of the broker")
 

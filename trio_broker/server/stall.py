@@ -27,10 +27,11 @@ class StallClock:
         slack_bytes: how many bytes may have moved unseen.
     """
 
-    __slots__ = ("_bytes_min", "_moved", "_seconds_max", "_unsent_at_start", "_unsent_bytes", "deadline")
+    __slots__ = ("_bytes_min", "_is_exact", "_moved", "_seconds_max", "_unsent_at_start", "_unsent_bytes", "deadline")
 
     def __init__(self, limits: Limits, unsent_bytes: Callable[[], int], slack_bytes: int = 0) -> None:
         self._seconds_max = limits.stall_seconds_max
+        self._is_exact = not slack_bytes
         self._bytes_min = max(1, limits.stall_bytes_min - slack_bytes)  # who moves nothing has always stalled
         self._unsent_bytes = unsent_bytes
         self.deadline = math.inf  # when the peer must have moved; infinite while nothing waits
@@ -53,8 +54,11 @@ class StallClock:
             self._renew()
 
     def expire(self) -> bool:
-        """The deadline has come: True if the peer has stalled; else the clock is renewed."""
-        if self._moved + self._unsent_at_start - self._unsent_bytes() < self._bytes_min:
+        """The deadline has come: True if the peer has stalled; else the clock is renewed.
+
+        A write of which nobody knows how much of it left cannot be taken up again, so then the peer has stalled.
+        """
+        if not self._is_exact or self._moved + self._unsent_at_start - self._unsent_bytes() < self._bytes_min:
             return True
         self._renew()
         return False

@@ -1,7 +1,7 @@
 """How bytes come and go: plain TCP the fast way, any Trio stream the general way.
 
 `Transport` is an internal protocol, not a `trio.abc.Stream`: ``send_nowait`` tries the socket at once and ``send``
-waits only when the socket would block, so a writer that has just been woken pays for one system call and nothing else.
+waits only when the socket would block, so a write that need not wait is one system call and nothing else.
 On plain TCP a transport also knows how many bytes have left, to the byte, whatever interrupts it.
 """
 
@@ -11,11 +11,17 @@ import socket
 import struct
 import sys
 from contextlib import suppress
-from typing import Final, Protocol, final
+from functools import partial
+from typing import TYPE_CHECKING, Final, Protocol, final
 
 import trio
 
 from trio_broker.limits import Limits
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from trio_broker.server.poller import Poller
 
 if sys.platform == "linux":
     import fcntl
@@ -40,13 +46,15 @@ class Transport(Protocol):
     slack_bytes: int
     """How many bytes may have left that nothing tells of: 0 on plain TCP."""
 
-    async def receive(self) -> bytes:
-        """Wait for bytes and return some; ``b""`` at the end of the stream.
+    async def feed(self, digest: Callable[[bytes], bool]) -> None:
+        """Give ``digest`` what comes, ``b""`` at the end of the stream, until it returns False.
+
+        On plain TCP it may be called in another task than this (see `Poller`); what it raises is raised here.
 
         Raises:
             trio.BrokenResourceError: the connection is broken.
 
-        Cancellation: atomic. Nothing was taken from the stream.
+        Cancellation: atomic. What was taken from the stream was digested. Always a checkpoint.
         """
         ...
 
@@ -92,37 +100,37 @@ class Transport(Protocol):
 
 @final
 class TcpTransport:
-    """Plain TCP, on the socket itself. Takes the stream's socket over: the stream is of no use afterwards."""
+    """Plain TCP, on the socket itself. Takes the stream's socket over: the stream is of no use afterwards.
 
-    __slots__ = ("_likely_more", "_read_bytes", "_read_bytes_max", "_read_bytes_min", "_socket", "peer", "slack_bytes")
+    Args:
+        stream: the stream.
+        limits: ``read_bytes_min`` and ``read_bytes_max`` are used.
+        poller: what waits for the socket; None to wait here.
+    """
 
-    def __init__(self, stream: trio.SocketStream, limits: Limits) -> None:
+    __slots__ = ("_poller", "_read_bytes", "_read_bytes_max", "_read_bytes_min", "_socket", "peer", "slack_bytes")
+
+    def __init__(self, stream: trio.SocketStream, limits: Limits, poller: Poller | None = None) -> None:
+        self._poller = poller
         self._socket = socket.socket(fileno=stream.socket.detach())
         self._socket.setblocking(False)
         self.slack_bytes = 0
         self._read_bytes_min = limits.read_bytes_min
         self._read_bytes_max = limits.read_bytes_max
         self._read_bytes = limits.read_bytes_min  # size of the next read: small for small talkers
-        self._likely_more = False  # the last read came back full
         try:
             self.peer = _address(self._socket.getpeername())
         except OSError:  # it is gone already; the first read will say so
             self.peer = "unknown"
 
-    async def receive(self) -> bytes:
-        if self._likely_more:
-            await trio.lowlevel.checkpoint()  # a busy peer lets the others have their turn
-        else:
+    async def feed(self, digest: Callable[[bytes], bool]) -> None:
+        if self._poller is not None:
+            await self._poller.watch(self._socket, partial(self._feed_some, digest))
+            return
+        while True:
             await trio.lowlevel.wait_readable(self._socket)
-        while (data := self._receive_nowait()) is None:
-            await trio.lowlevel.wait_readable(self._socket)
-        count = len(data)
-        self._likely_more = count == self._read_bytes
-        if self._likely_more:
-            self._read_bytes = min(self._read_bytes * _GROWTH, self._read_bytes_max)
-        elif count * _GROWTH < self._read_bytes:
-            self._read_bytes = max(self._read_bytes // _GROWTH, self._read_bytes_min)
-        return data
+            if not self._feed_some(digest):
+                return
 
     def send_nowait(self, data: bytes | memoryview) -> int:
         try:
@@ -166,6 +174,18 @@ class TcpTransport:
             trio.lowlevel.notify_closing(self._socket)
             self._socket.close()
 
+    def _feed_some(self, digest: Callable[[bytes], bool]) -> bool:
+        """Read once, and have it digested."""
+        data = self._receive_nowait()
+        if data is None:
+            return True
+        count = len(data)
+        if count == self._read_bytes:
+            self._read_bytes = min(self._read_bytes * _GROWTH, self._read_bytes_max)
+        elif count * _GROWTH < self._read_bytes:
+            self._read_bytes = max(self._read_bytes // _GROWTH, self._read_bytes_min)
+        return digest(data)
+
     def _receive_nowait(self) -> bytes | None:
         """Some bytes, ``b""`` at the end of the stream, or None if there is nothing now."""
         try:
@@ -194,8 +214,9 @@ class StreamTransport:
         self.slack_bytes = max(1, limits.stall_bytes_min // _PIECES)  # of a piece that is under way
         self.peer = peer
 
-    async def receive(self) -> bytes:
-        return bytes(await self._stream.receive_some(self._read_bytes))
+    async def feed(self, digest: Callable[[bytes], bool]) -> None:
+        while digest(bytes(await self._stream.receive_some(self._read_bytes))):
+            pass
 
     def send_nowait(self, data: bytes | memoryview) -> int:
         return 0
@@ -221,11 +242,11 @@ class StreamTransport:
         await trio.aclose_forcefully(self._stream)
 
 
-def open_transport(stream: trio.abc.Stream, limits: Limits) -> Transport:
+def open_transport(stream: trio.abc.Stream, limits: Limits, poller: Poller | None = None) -> Transport:
     """The fast transport for a plain TCP stream, the general one for every other."""
     if isinstance(stream, trio.SocketStream) and stream.socket.family in {socket.AF_INET, socket.AF_INET6}:
         with suppress(NotImplementedError):  # by a socket without a descriptor: see trio.abc.SocketFactory
-            return TcpTransport(stream, limits)
+            return TcpTransport(stream, limits, poller)
     return StreamTransport(stream, limits)
 
 

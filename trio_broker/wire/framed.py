@@ -133,6 +133,11 @@ class FramedServerSession:
         self._channel_name = ""
 
     @property
+    def greeted(self) -> bool:
+        """The first frame has come."""
+        return self._greeted
+
+    @property
     def held_bytes(self) -> int:
         """How many bytes of an unfinished frame are held."""
         return len(self._held)

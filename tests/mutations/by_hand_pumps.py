@@ -1,0 +1,157 @@
+"""Variants of the server chosen by hand: what is read for everybody, written without waiting, and settled."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from tests.mutations.variants import ByHand
+
+__all__ = ["PUMPS"]
+
+FLUSHER: Final = "trio_broker/server/flusher.py"
+POLLER: Final = "trio_broker/server/poller.py"
+SPEAKER: Final = "trio_broker/server/speaker.py"
+
+PUMPS: Final = (
+    # -- a write that is cut -------------------------------------------------------------------------------------------
+    ByHand(
+        "settle-what-was-cut",
+        SPEAKER,
+        "            if sent < len(data):\n"
+        "                subscription.settle_first(self._session.messages_within(deliveries, sent))\n",
+        "            subscription.settle()\n",
+        "a partial write counts as settled: its messages are lost",
+        ("queue_over_the_network",),
+    ),
+    ByHand(
+        "settle-one-too-many",
+        SPEAKER,
+        "self._session.messages_within(deliveries, sent)",
+        "self._session.messages_within(deliveries, sent) + 1",
+        "the message that was torn counts as sent",
+        ("queue_over_the_network",),
+    ),
+    ByHand(
+        "settle-nothing-of-what-was-cut",
+        SPEAKER,
+        "self._session.messages_within(deliveries, sent)",
+        "0",
+        "messages that had left whole are given to another consumer",
+        ("queue_over_the_network",),
+    ),
+    ByHand(
+        "settle-before-the-write",
+        SPEAKER,
+        "        data = self._session.encode(deliveries)\n",
+        "        data = self._session.encode(deliveries)\n        subscription.settle()\n",
+        "messages are settled, and then their write is cut",
+        ("queue_over_the_network",),
+    ),
+    ByHand(
+        "stall-not-started",
+        SPEAKER,
+        "        self._stall.start()\n        view = memoryview(data)\n",
+        "        view = memoryview(data)\n",
+        "a peer that does not read is never noticed",
+    ),
+    ByHand(
+        "stalled-but-not-evicted",
+        SPEAKER,
+        "                    subscription.evict(stall_reason(self._limits))\n                    return\n",
+        "                    return\n",
+        "the writer gives up, and the peer stays connected",
+    ),
+    # -- what is written without waiting -------------------------------------------------------------------------------
+    ByHand(
+        "flush-beside-a-writer",
+        SPEAKER,
+        "        if self._writing or self._is_mute:",
+        "        if self._is_mute:",
+        "two write at once, and frames are torn",
+    ),
+    ByHand(
+        "flush-after-the-end",
+        SPEAKER,
+        "        if self._writing or self._is_mute:",
+        "        if self._writing:",
+        "a writer is started for a connection that has ended",
+    ),
+    ByHand(
+        "flush-to-the-evicted",
+        SPEAKER,
+        "elif subscription is not None and subscription.evicted is None:",
+        "elif subscription is not None:",
+        "an evicted peer is sent more",
+    ),
+    ByHand(
+        "the-rest-is-not-flushed",
+        SPEAKER,
+        "        self._writing = False\n        self._stand_in_line()\n",
+        "        self._writing = False\n",
+        "what came while a writer waited is never written",
+    ),
+    ByHand(
+        "flush-once",
+        SPEAKER,
+        "        if self._serving or not self.outbox.is_quiet:\n            self._stand_in_line()\n",
+        "",
+        "what one write could not take is never written",
+    ),
+    ByHand(
+        "closed-and-not-said",
+        SPEAKER,
+        "            self._serving = subscription if self.outbox.closed and subscription.mailbox.messages else None\n",
+        "            self._serving = None\n",
+        "a drain leaves what one write could not take",
+    ),
+    ByHand(
+        "flusher-sleeps-on",
+        FLUSHER,
+        "        if not self._awake:\n            self._wake()\n",
+        "        self._awake = True\n",
+        "nobody writes what comes from a program, or from another connection's leaving",
+    ),
+    ByHand(
+        "flusher-leaves-the-rest",
+        FLUSHER,
+        "        self._awake = False\n        if self._line:\n            self._wake()\n",
+        "        self._awake = False\n",
+        "what one flush could not write waits until something else comes",
+    ),
+    # -- reading for everybody -----------------------------------------------------------------------------------------
+    ByHand(
+        "poller-keeps-the-cancelled",
+        POLLER,
+        "            self._forget(descriptor)\n            return trio.lowlevel.Abort.SUCCEEDED\n",
+        "            return trio.lowlevel.Abort.SUCCEEDED\n",
+        "a reader that was cancelled is woken once more, by the next byte",
+    ),
+    ByHand(
+        "poller-never-aborts",
+        POLLER,
+        "            if descriptor == self._acting:",
+        "            if True:",
+        "a reader whose peer is silent cannot be cancelled",
+    ),
+    ByHand(
+        "poller-aborts-its-own",
+        POLLER,
+        "            if descriptor == self._acting:",
+        "            if False:",
+        "a reader that ended itself is woken twice",
+    ),
+    ByHand(
+        "poller-loses-the-cancelled",
+        POLLER,
+        "        elif self._cancelled is not None:\n            result = outcome.capture(self._cancelled)\n",
+        "",
+        "a reader that a message has ended is never woken",
+    ),
+    ByHand(
+        "poller-loses-errors",
+        POLLER,
+        "            error = raised\n",
+        "            goes_on = True\n",
+        "a reset is not noticed",
+    ),
+)

@@ -1,0 +1,206 @@
+"""The two tasks that serve all connections of a server: what they do, for whom, and what they never lose."""
+
+import socket
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+
+import pytest
+import trio
+from trio.testing import wait_all_tasks_blocked
+
+from trio_broker.server.flusher import Flusher
+from trio_broker.server.poller import Poller, open_poller
+
+
+class Note:
+    """Stands in the line, notes each flush, and stands there again so often."""
+
+    def __init__(self, flusher: Flusher, again: int = 0) -> None:
+        self.flusher = flusher
+        self.again = again
+        self.flushes = 0
+
+    def flush(self) -> None:
+        self.flushes += 1
+        if self.flushes <= self.again:
+            self.flusher.add(self)
+
+
+@asynccontextmanager
+async def polling() -> AsyncIterator[tuple[Poller, Flusher]]:
+    """A poller that runs, and its flusher, which does not."""
+    flusher = Flusher()
+    poller = open_poller(flusher)
+    assert poller is not None
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(poller.run)
+            yield poller, flusher
+            nursery.cancel_scope.cancel()
+        assert not poller._watched
+    finally:
+        poller.close()
+
+
+@pytest.fixture
+def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    with ours, theirs:
+        yield ours, theirs
+
+
+Pair = tuple[socket.socket, socket.socket]
+
+
+async def test_an_act_is_called_until_it_says_false(pair: Pair) -> None:
+    ours, theirs = pair
+    heard: list[bytes] = []
+
+    def act() -> bool:
+        heard.append(ours.recv(1))
+        return heard[-1] != b"c"
+
+    async with polling() as (poller, _):
+        theirs.send(b"abcd")
+        await poller.watch(ours, act)
+    assert heard == [b"a", b"b", b"c"]
+    assert ours.recv(4) == b"d"  # it was not called again
+
+
+async def test_what_an_act_raises_is_raised_where_it_is_watched(pair: Pair) -> None:
+    ours, theirs = pair
+
+    def act() -> bool:
+        raise ZeroDivisionError
+
+    async with polling() as (poller, _):
+        theirs.send(b"a")
+        with pytest.raises(ZeroDivisionError):
+            await poller.watch(ours, act)
+
+
+async def test_a_cancelled_watch_has_no_act_called_any_more(pair: Pair) -> None:
+    ours, theirs = pair
+    async with polling() as (poller, _):
+        with trio.move_on_after(0) as scope:
+            await poller.watch(ours, lambda: pytest.fail("called after the end"))
+        assert scope.cancelled_caught
+        theirs.send(b"a")
+        await wait_all_tasks_blocked()
+        ours.recv(1)
+        await poller.watch(*_one_byte(pair))  # it can be watched again
+
+
+def _one_byte(pair: Pair) -> tuple[socket.socket, Callable[[], bool]]:
+    """Watch for one byte, which is there."""
+    ours, theirs = pair
+    theirs.send(b"x")
+    return ours, lambda: ours.recv(1) != b"x"
+
+
+async def test_an_act_may_cancel_its_own_watch(pair: Pair) -> None:
+    """Then the watch is cancelled, whatever the act says; but an error of it is not lost."""
+    ours, theirs = pair
+    theirs.send(b"a")
+    async with polling() as (poller, _):
+        for goes_on in (True, False):
+            with trio.CancelScope() as scope:
+
+                def act(scope: trio.CancelScope = scope, goes_on: bool = goes_on) -> bool:
+                    scope.cancel()
+                    return goes_on
+
+                await poller.watch(ours, act)
+            assert scope.cancelled_caught
+        with trio.CancelScope() as scope:
+
+            def fail() -> bool:
+                scope.cancel()
+                raise ZeroDivisionError
+
+            with pytest.raises(ZeroDivisionError):
+                await poller.watch(ours, fail)
+
+
+async def test_an_act_may_end_the_watch_of_another() -> None:
+    """Two sockets have something in the same step; the first to act cancels the other."""
+    pairs = [socket.socketpair() for _ in range(2)]
+    scopes = [trio.CancelScope(), trio.CancelScope()]
+    acted: list[int] = []
+
+    async def watch(poller: Poller, number: int) -> None:
+        def act() -> bool:
+            acted.append(number)
+            scopes[1 - number].cancel()
+            return False
+
+        with scopes[number]:
+            await poller.watch(pairs[number][0], act)
+
+    async with polling() as (poller, _), trio.open_nursery() as nursery:
+        for number in range(2):
+            nursery.start_soon(watch, poller, number)
+        await wait_all_tasks_blocked()
+        for _, theirs in pairs:
+            theirs.send(b"a")
+    assert len(acted) == 1
+    for ours, theirs in pairs:
+        ours.close()
+        theirs.close()
+
+
+async def test_what_a_read_brings_is_flushed_in_the_same_step(pair: Pair) -> None:
+    ours, theirs = pair
+    async with polling() as (poller, flusher):
+        note = Note(flusher)
+
+        def act() -> bool:
+            flusher.add(note)
+            ours.recv(1)
+            return False
+
+        theirs.send(b"a")
+        await poller.watch(ours, act)
+        assert note.flushes == 1
+
+
+async def test_a_flusher_flushes_whom_it_is_told_of_once_each() -> None:
+    flusher = Flusher()
+    notes = [Note(flusher), Note(flusher, again=2)]
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(flusher.run)
+        await wait_all_tasks_blocked()
+        for _ in range(2):
+            for note in notes:
+                flusher.add(note)
+            await wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()
+    assert [note.flushes for note in notes] == [2, 4]
+
+
+async def test_a_busy_connection_lets_others_run_between_two_flushes() -> None:
+    flusher = Flusher()
+    busy = Note(flusher, again=10**9)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(flusher.run)
+        flusher.add(busy)
+        for _ in range(20):
+            await trio.lowlevel.checkpoint()
+        assert 10 <= busy.flushes <= 20
+        nursery.cancel_scope.cancel()
+
+
+async def test_what_a_flush_in_another_task_leaves_is_flushed_by_the_flushers_own() -> None:
+    flusher = Flusher()
+    note = Note(flusher, again=1)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(flusher.run)
+        await wait_all_tasks_blocked()
+        flusher.announce()
+        flusher.add(note)
+        flusher.flush()
+        assert note.flushes == 1
+        await wait_all_tasks_blocked()
+        assert note.flushes == 2
+        nursery.cancel_scope.cancel()

@@ -1,0 +1,70 @@
+"""One task writes for all connections of a server what can be written without waiting.
+
+A mailbox that gets something does not wake a task of its connection; its connection stands in this line, and is
+flushed together with all others that got something meanwhile. Only where the system would take no more does the
+connection start a writer of its own (`Connection.flush`).
+"""
+
+from __future__ import annotations
+
+from typing import Protocol, final
+
+import trio
+
+__all__ = ["Flushable", "Flusher"]
+
+
+class Flushable(Protocol):
+    """What stands in the line: a connection."""
+
+    def flush(self) -> None:
+        """Write something, without waiting. Raises nothing."""
+        ...
+
+
+@final
+class Flusher:
+    """The line of those who have something to write."""
+
+    __slots__ = ("_awake", "_idle", "_line")
+
+    def __init__(self) -> None:
+        self._line: list[Flushable] = []
+        self._awake = False  # somebody will flush in this step or the next
+        self._idle = trio.lowlevel.ParkingLot()
+
+    def add(self, connection: Flushable) -> None:
+        """This one has something to write; it is flushed once, soon."""
+        self._line.append(connection)
+        if not self._awake:
+            self._wake()
+
+    def announce(self) -> None:
+        """The caller will `flush` in this step; so nobody needs to be woken for what comes meanwhile."""
+        self._awake = True
+
+    def flush(self) -> None:
+        """Flush all who stand in line now; who has more left than one write stands in line again."""
+        line, self._line = self._line, []
+        for connection in line:
+            connection.flush()
+        self._awake = False
+        if self._line:
+            self._wake()
+
+    @trio.lowlevel.enable_ki_protection  # Ctrl-C is for the program's own tasks
+    async def run(self) -> None:
+        """Flush, until cancelled.
+
+        Cancellation: atomic. Nothing is between two places when this waits.
+        """
+        while True:
+            if self._line:
+                await trio.lowlevel.checkpoint()  # others have their turn between two writes of a busy connection
+            else:
+                await self._idle.park()
+            self.flush()
+
+    def _wake(self) -> None:
+        self._awake = True
+        self._idle.unpark()

@@ -1,0 +1,222 @@
+"""What a connection says: all its bytes go out here.
+
+What can be written without waiting is written by `flush`, in the task that serves all connections. Where the system
+takes no more in the middle of a write, a writer is started for the rest, and ends with it. Either flushes or the writer
+writes, never both, so a torn frame can only be a connection's last bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any, final
+
+import trio
+
+from trio_broker.core import Outbox, Subscription, stall_reason
+from trio_broker.server.stall import StallClock
+
+if TYPE_CHECKING:
+    from trio_broker.limits import Limits
+    from trio_broker.message import Delivery
+    from trio_broker.server.flusher import Flusher
+    from trio_broker.server.transport import Transport
+    from trio_broker.wire import FramedServerSession
+
+__all__ = ["Speaker"]
+
+
+@final
+class Speaker:
+    """One connection's outgoing side.
+
+    Args:
+        transport: where the bytes go.
+        session: how deliveries are encoded.
+        limits: ``write_bytes_max`` and those of the stall rule are used.
+        flusher: where to stand in line when there is something to write.
+        broke: called with the reason when the connection can say nothing more.
+        said: called when the outbox was closed and everything has been said.
+
+    Attributes:
+        outbox: where what is to be said is announced.
+        defect: what a flush ran into, to be raised in the connection's own task.
+    """
+
+    __slots__ = (
+        "_broke",
+        "_finished",
+        "_flusher",
+        "_has_finished",
+        "_in_line",
+        "_is_mute",
+        "_limits",
+        "_said",
+        "_serving",
+        "_session",
+        "_stall",
+        "_tasks",
+        "_transport",
+        "_writing",
+        "defect",
+        "outbox",
+    )
+
+    def __init__(
+        self,
+        transport: Transport,
+        session: FramedServerSession,
+        limits: Limits,
+        flusher: Flusher,
+        *,
+        broke: Callable[[str], None],
+        said: Callable[[], None],
+    ) -> None:
+        self._transport = transport
+        self._session = session
+        self._limits = limits
+        self._flusher = flusher
+        self._broke = broke
+        self._said = said
+        self._stall = StallClock(limits, transport.unsent_bytes, transport.slack_bytes)
+        self._tasks: trio.Nursery | None = None  # the writer's
+        self._in_line = False  # stands in the flusher's line
+        self._writing = False  # there is a writer, and nobody else writes
+        self._serving: Subscription | None = None  # has had its turn announced, and not all that it is for
+        self._is_mute = False  # nothing more is to be said
+        self._has_finished = False  # everything has been said
+        self._finished = trio.lowlevel.ParkingLot()  # where `finish` waits for that
+        self.outbox = Outbox(self._stand_in_line)
+        self.defect: Exception | None = None
+
+    def start(self, tasks: trio.Nursery) -> None:
+        """Writers may be started in this nursery from now on, until `mute` is called."""
+        self._tasks = tasks
+
+    async def finish(self) -> None:
+        """Accept nothing more, and wait until everything has been said.
+
+        Cancellation: partial. Of the message under way a part may have left, and the stream is of no use afterwards.
+        """
+        self.outbox.close()
+        while not self._has_finished:
+            await self._finished.park()
+
+    def mute(self) -> None:
+        """Say nothing more; what is under way is for the caller to cancel."""
+        self._is_mute = True
+
+    def _stand_in_line(self) -> None:
+        """There is something to write, or the end to be seen to."""
+        if not self._in_line:
+            self._in_line = True
+            self._flusher.add(self)
+
+    def flush(self) -> None:
+        """Write something without waiting; what must wait is left to a writer. For the `Flusher`."""
+        self._in_line = False
+        if self._writing or self._is_mute:
+            return
+        try:
+            self._take_turn()
+        except trio.WouldBlock:
+            return
+        except trio.EndOfChannel:
+            self._is_mute = True
+            self._has_finished = True
+            self._finished.unpark()
+            self._said()
+        except trio.BrokenResourceError as error:
+            self._broke(f"the connection broke: {error}")
+        except Exception as error:  # noqa: BLE001  raised by `Connection.run`, whose caller is the error boundary
+            self.defect = error
+            self._broke("a defect of the broker")
+
+    def _take_turn(self) -> None:
+        """One write: of what overtakes deliveries, or of what waits in the mailbox whose turn it is."""
+        subscription = self._serving or self.outbox.turn_nowait()
+        control = self.outbox.take_control()
+        if control:
+            self._serving = subscription
+            sent = self._transport.send_nowait(control)
+            if sent < len(control):
+                self._leave_to_a_writer(self._send_control, control[sent:])
+                return
+        elif subscription is not None and subscription.evicted is None:
+            deliveries = subscription.take(self._limits.write_bytes_max)
+            # A closed outbox gives no second turn, so whoever has something left keeps this one.
+            self._serving = subscription if self.outbox.closed and subscription.mailbox.messages else None
+            if deliveries and not self._send_now(subscription, deliveries):
+                return
+        if self._serving or not self.outbox.is_quiet:
+            self._stand_in_line()
+
+    def _send_now(self, subscription: Subscription, deliveries: list[Delivery]) -> bool:
+        """Send deliveries; False if a writer must see to the rest."""
+        data = self._session.encode(deliveries)
+        sent = self._transport.send_nowait(data)
+        if self._stall.runs:
+            self._stall.move(sent)
+        if sent < len(data):
+            self._leave_to_a_writer(self._send_rest, subscription, deliveries, data, sent)
+            return False
+        self._settle(subscription)
+        return True
+
+    def _settle(self, subscription: Subscription) -> None:
+        """All that the subscription had taken has left."""
+        subscription.settle()
+        if self._stall.runs and not subscription.mailbox.messages:
+            self._stall.stop()
+
+    def _leave_to_a_writer(self, write: Callable[..., Awaitable[None]], *arguments: Any) -> None:
+        """Write in a task of its own; nobody else writes until it has ended."""
+        assert self._tasks is not None
+        self._writing = True
+        self._tasks.start_soon(self._write, write, *arguments)
+
+    @trio.lowlevel.enable_ki_protection  # as the reader, whose task is the server's
+    async def _write(self, write: Callable[..., Awaitable[None]], *arguments: Any) -> None:
+        """One write that must wait; then flushing goes on."""
+        try:
+            await write(*arguments)
+        except trio.BrokenResourceError as error:
+            self._broke(f"the connection broke: {error}")
+        self._writing = False
+        self._stand_in_line()
+
+    async def _send_rest(self, subscription: Subscription, deliveries: list[Delivery], data: bytes, sent: int) -> None:
+        """Send what did not leave at once; evict the subscription if the peer stalls.
+
+        Cancellation: messages whose last byte had left are settled, the others stay with the subscription, which
+        gives them back when it ends. The stream is of no use afterwards: a frame may be torn.
+        """
+        self._stall.start()
+        view = memoryview(data)
+        try:
+            while sent < len(data):
+                count = await self._send_some(view[sent:])
+                if not count:
+                    subscription.evict(stall_reason(self._limits))
+                    return
+                sent += count
+                subscription.moves()
+        finally:
+            if sent < len(data):
+                subscription.settle_first(self._session.messages_within(deliveries, sent))
+        self._settle(subscription)
+
+    async def _send_some(self, view: memoryview) -> int:
+        """Send some bytes and return how many left: none if the peer stalled."""
+        while True:
+            with trio.CancelScope(deadline=self._stall.deadline):
+                count = await self._transport.send(view)
+                self._stall.move(count)
+                return count
+            if self._stall.expire():
+                return 0
+
+    async def _send_control(self, data: bytes) -> None:
+        """Send what overtakes deliveries. It is short; a deadline of its own bounds it where it is a farewell."""
+        view = memoryview(data)
+        while view:
+            view = view[await self._transport.send(view) :]
