@@ -25,6 +25,11 @@ def _churn(address: Address, wire: Wire) -> Load:
     return Churn(address, wire)
 
 
+def _count(number: int, noun: str) -> str:
+    """Return so many of something in words."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def _floods() -> Iterator[Work]:
     """Yield what moves as many messages as possible."""
     for name, size in FLOOD_SIZES.items():
@@ -37,8 +42,8 @@ def _floods() -> Iterator[Work]:
             f"fanout-{number}", f"1 -> {number:,}, {USUAL} B", load, keep=keep, connections=0 if keep else number
         )
     yield RateWork("queue-10", f"10 -> 10 through a queue, {SMALL} B", queue_flood(10, 10, SMALL), queues=True)
-    for number in (2, 16):
-        title = f"1 -> {number} topics message by message, 16 B to 4 KiB"
+    for number in (1, 2, 16):
+        title = f"1 -> {_count(number, 'topic')} message by message, 16 B to 4 KiB"
         yield RateWork(f"interleaved-{number}", title, interleaved_flood(number, MIXED_SIZES, 1))
 
 
@@ -47,7 +52,7 @@ def _growth() -> Iterator[Work]:
     for number in GROWTH:
         yield RateWork(
             f"connections-{number}",
-            f"1 -> 1, {USUAL} B, beside {number:,} idle connections",
+            f"1 -> 1, {USUAL} B, beside {_count(number, 'idle connection')}",
             topic_flood(1, 1, USUAL, idle=number),
             keep=number < MOST_KEPT,
             connections=number,
@@ -55,7 +60,7 @@ def _growth() -> Iterator[Work]:
     for number in GROWTH:
         yield RateWork(
             f"channels-{number}",
-            f"1 -> {number:,} topics, {BURST} messages of {USUAL} B at a time to each",
+            f"1 -> {_count(number, 'topic')}, {BURST} messages of {USUAL} B at a time to each",
             interleaved_flood(number, (USUAL,), BURST),
             keep=number < MOST_KEPT,
             connections=number,
