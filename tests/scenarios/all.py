@@ -5,11 +5,18 @@ from __future__ import annotations
 import functools
 from typing import Final
 
-from tests.scenarios import client, core, ending, server, tcp
+from tests.scenarios import client, core, ending, goodbye, server, tcp
 from trio_broker.explorer import Exploration, explore
 from trio_broker.explorer.result import Scenario
 
-SCENARIOS: Final = (*core.SCENARIOS, *server.SCENARIOS, *ending.SCENARIOS, *tcp.SCENARIOS, *client.SCENARIOS)
+SCENARIOS: Final = (
+    *core.SCENARIOS,
+    *server.SCENARIOS,
+    *ending.SCENARIOS,
+    *goodbye.SCENARIOS,
+    *tcp.SCENARIOS,
+    *client.SCENARIOS,
+)
 
 WATCH: Final = "trio_broker"
 ROOMS: Final = ("trio_broker.core", "trio_broker.server", "trio_broker.client")

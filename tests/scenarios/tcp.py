@@ -10,120 +10,18 @@ import dataclasses
 import socket
 import struct
 from contextlib import suppress
-from typing import Final, final
 from unittest import mock
 
 import trio
 import trio.testing
 
-from tests.scenarios.core_house import assert_in_order, what_is_left
-from tests.scenarios.house import GONE, LOG, PATIENCE, QUEUE, TOPIC, cut, frame
-from trio_broker import Broker, Limits, PublishStalled, RemoteSubscription, Server
-from trio_broker.explorer import afterwards, disturbed
-from trio_broker.server.connection import Connection
-from trio_broker.server.flusher import Flusher
-from trio_broker.server.poller import Poller, open_poller
-from trio_broker.server.server import make_logger
+from tests.scenarios.house import GONE, PATIENCE, QUEUE, TOPIC, frame
+from tests.scenarios.tcp_house import LIMITS, House, Pairs, body
+from trio_broker import Limits, PublishStalled, RemoteSubscription, Server
+from trio_broker.explorer import disturbed
+from trio_broker.server.poller import Poller
 from trio_broker.server.transport import TcpTransport
 from trio_broker.wire import FramedClientSession
-
-LIMITS: Final = Limits(
-    mailbox_bytes_max=6000,
-    backlog_bytes_max=12_000,
-    handshake_seconds_max=3,
-    frame_seconds_max=6,
-    stall_seconds_max=5,
-    stall_bytes_min=1000,
-    publish_seconds_max=20,
-    linger_seconds_max=1,
-    farewell_seconds_max=2,
-    read_bytes_min=64,
-    read_bytes_max=1024,
-    write_bytes_max=8192,
-)
-
-SIZE: Final = 2500
-"""Three such messages do not fit into the smallest buffer of a socket."""
-
-
-@final
-class House:
-    """A broker, its connections over pairs of sockets, and what the peers received.
-
-    Args:
-        limits: the broker's.
-        polled: one task waits for all sockets, as on Linux; otherwise each connection waits for its own.
-    """
-
-    def __init__(self, limits: Limits = LIMITS, *, polled: bool = True) -> None:
-        self.broker = Broker(limits)
-        self.flusher = Flusher()
-        self.poller = open_poller(self.flusher) if polled else None
-        self.serves = False  # flusher and poller run
-        self.sockets: list[socket.socket] = []  # the ends that transports took over
-        self.received: list[bytes] = []
-        self.ended_at: list[float] = []  # when connections ended
-        LOG.begin()
-        afterwards(self.check)
-
-    def connect(self, nursery: trio.Nursery) -> trio.SocketStream:
-        """A connection, served in a nursery; returns the peer's end, which its user closes."""
-        pair = socket.socketpair()
-        for end in pair:
-            end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
-        ours, theirs = (trio.SocketStream(trio.socket.from_stdlib_socket(end)) for end in pair)
-        transport = TcpTransport(ours, LIMITS, self.poller)
-        self.sockets.append(transport._socket)
-        if not self.serves:
-            self.serves = True
-            nursery.start_soon(self.flusher.run)
-            if self.poller is not None:
-                nursery.start_soon(self.poller.run)
-        connection = Connection(transport, self.broker, self.flusher, make_logger())
-        nursery.start_soon(self._serve, connection, name="a connection")
-        return theirs
-
-    async def _serve(self, connection: Connection) -> None:
-        try:
-            await connection.run()
-        finally:
-            self.ended_at.append(trio.current_time())
-
-    async def listen(self, stream: trio.SocketStream, channel: str, seconds: float = 0, late: float = 0) -> None:
-        """Subscribe, and receive until the end, beginning late, each message taking a while."""
-        held = bytearray()
-        with trio.move_on_after(PATIENCE), suppress(*GONE):
-            await stream.send_all(frame(channel.encode()))
-            await trio.sleep(late)
-            while data := await stream.receive_some(1024):
-                held += data
-                while (payload := cut(held)) is not None:
-                    self.received.append(payload)
-                    await trio.sleep(seconds)
-
-    async def check(self) -> None:
-        """What holds however the scenario ended."""
-        await trio.lowlevel.checkpoint()
-        if self.poller is not None:
-            assert not self.poller._watched, "somebody still waits for a socket"
-            self.poller.close()
-        assert not LOG.defects, [record.exc_info for record in LOG.defects]
-        assert all(end.fileno() == -1 for end in self.sockets), "a socket was not closed"
-        assert_in_order(self.received)
-        statistics = self.broker.statistics()
-        assert statistics.subscriptions == 0, statistics
-        if QUEUE in statistics.channels:  # what was accepted was sent whole, or waits
-            left = statistics.channels[QUEUE].backlog_messages
-            assert statistics.published == statistics.delivered + left, statistics
-            kept = await what_is_left(self.broker)
-            assert not set(kept) & set(self.received), "what the peer has had whole is to be given again"
-        self.broker.close()
-        assert self.broker.memory.cost == 0, self.broker.memory.cost
-        assert not self.broker.statistics().channels, self.broker.statistics()
-
-
-def body(number: int, size: int = SIZE) -> bytes:
-    return (b"p %d " % number).ljust(size, b".")
 
 
 async def to_a_slow_subscriber() -> None:
@@ -137,6 +35,21 @@ async def to_a_slow_subscriber() -> None:
                 for number in range(4):
                     await house.broker.publish(TOPIC, body(number))
             await trio.sleep(6)
+        nursery.cancel_scope.cancel()
+
+
+async def to_a_quick_subscriber() -> None:
+    """What a queue keeps beyond a mailbox is written as the mailbox empties, without waiting for anything."""
+    house = House()
+    async with trio.open_nursery() as nursery:
+        async with house.connect(nursery) as stream:
+            nursery.start_soon(house.listen, stream, QUEUE)
+            await trio.sleep(1)
+            with suppress(trio.WouldBlock):
+                for number in range(14):
+                    house.broker.publish_nowait(QUEUE, body(number, 20))
+            await trio.testing.wait_all_tasks_blocked()
+            assert disturbed() or (len(house.received) == 14 and trio.current_time() == 1)
         nursery.cancel_scope.cancel()
 
 
@@ -170,6 +83,25 @@ async def a_write_that_is_cut() -> None:
             await trio.sleep(6)
             assert disturbed() or len(house.received) == 7
             reading.cancel_scope.cancel()
+        nursery.cancel_scope.cancel()
+
+
+async def that_is_cancelled_as_messages_come() -> None:
+    """They come in the steps in which the connection ends, more than the system takes at once: what had left whole is
+    not given to anybody else."""
+    house = House()
+    async with trio.open_nursery() as nursery:
+        for steps in range(3):
+            async with house.connect(nursery) as stream:
+                nursery.start_soon(house.listen, stream, QUEUE, 0, 2)
+                await trio.sleep(1)
+                house.scopes[-1].cancel()
+                for _ in range(steps):
+                    await trio.lowlevel.checkpoint()
+                with suppress(trio.WouldBlock):
+                    for number in range(6):
+                        house.broker.publish_nowait(QUEUE, b"p%d %d " % (steps, number) + bytes(900))
+                await trio.sleep(3)
         nursery.cancel_scope.cancel()
 
 
@@ -258,26 +190,6 @@ async def that_is_reset() -> None:
         nursery.cancel_scope.cancel()
 
 
-class _Pairs(trio.abc.Listener[trio.SocketStream]):
-    """A listener that accepts one end of each of some pairs of sockets."""
-
-    def __init__(self, count: int) -> None:
-        pairs = [socket.socketpair() for _ in range(count)]
-        self.theirs = [trio.SocketStream(trio.socket.from_stdlib_socket(theirs)) for theirs, _ in pairs]
-        self.ours = [trio.SocketStream(trio.socket.from_stdlib_socket(ours)) for _, ours in pairs]
-
-    async def accept(self) -> trio.SocketStream:
-        await trio.sleep(1)
-        if not self.ours:
-            await trio.sleep_forever()
-        return self.ours.pop(0)
-
-    async def aclose(self) -> None:
-        for stream in self.ours:
-            stream.socket.close()
-        await trio.lowlevel.checkpoint()
-
-
 async def that_a_client_listens_on() -> None:
     """A client hears of a reset at each receive, although the system tells it once."""
     pair = socket.socketpair()
@@ -309,7 +221,7 @@ async def that_is_refused() -> None:
             server.begin_drain()
         return taken[-1]
 
-    listener = _Pairs(3)
+    listener = Pairs(3)
     server = Server(house.broker, [listener])
     try:
         # The server takes streams of this family for general ones.
@@ -328,8 +240,10 @@ async def that_is_refused() -> None:
 
 SCENARIOS = (
     to_a_slow_subscriber,
+    to_a_quick_subscriber,
     to_one_that_does_not_read,
     a_write_that_is_cut,
+    that_is_cancelled_as_messages_come,
     from_a_busy_publisher,
     that_talk_at_once,
     that_lingers,
