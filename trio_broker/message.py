@@ -103,9 +103,9 @@ class Batch:
 
 
 @final
-@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+@dataclasses.dataclass(slots=True, eq=False)  # not frozen, which would cost a message that comes alone a tenth more
 class Delivery:
-    """A batch, or a share of one, on its way to one subscription (or, from a topic, to all of them).
+    """A batch, or a share of one, on its way to one subscription (or, from a topic, to all of them). Never changed.
 
     Attributes:
         batch: the messages.

@@ -8,6 +8,7 @@ from tests.mutations.variants import ByHand
 
 __all__ = ["SERVER"]
 
+ACCEPTING: Final = "trio_broker/server/accepting.py"
 CONNECTION: Final = "trio_broker/server/connection.py"
 SERVER_FILE: Final = "trio_broker/server/server.py"
 STALL: Final = "trio_broker/server/stall.py"
@@ -148,7 +149,7 @@ SERVER: Final = (
     ),
     ByHand(
         "stream-that-cannot-be-closed",
-        SERVER_FILE,
+        ACCEPTING,
         "        try:\n            await self.stream.aclose()\n        except Exception:",
         "        try:\n            await self.stream.aclose()\n        except ZeroDivisionError:",
         "a stream that cannot be closed ends the server",

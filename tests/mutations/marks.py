@@ -50,9 +50,9 @@ UNOBSERVABLE: Final[dict[str, str]] = {
     "drop-cleanup/server.connection.Connection.drain#1": (
         "the reader is cancelled in the same step, and when it has ended the connection closes the outbox"
     ),
-    "drop-finally/server.server.Server._run#1": _AT_ONCE,
-    "drop-finally/server.server.Server._run#2": _AT_ONCE,
-    "drop-cleanup/server.server._Accepted.aclose": (
+    "drop-finally/server.server.Server._accept#1": _AT_ONCE,
+    "drop-finally/server.server.Server._accept#2": _AT_ONCE,
+    "drop-cleanup/server.accepting.Accepted.aclose": (
         "a connection has closed its transport when its task ends, however it ends; this is done once more by the "
         "accept loop, whose stream must not fail"
     ),

@@ -14,8 +14,8 @@ from trio_broker import Broker, Limits
 from trio_broker.explorer import afterwards
 from trio_broker.server.connection import Connection
 from trio_broker.server.flusher import Flusher
+from trio_broker.server.log import make_logger
 from trio_broker.server.poller import open_poller
-from trio_broker.server.server import make_logger
 from trio_broker.server.transport import TcpTransport
 
 __all__ = ["LIMITS", "House", "Pairs", "body"]

@@ -4,9 +4,8 @@ Two nurseries, one in the other: connections outside, the accept loop inside. So
 finish::
 
     serve
-    └── connections ──────────── one task a connection: handle()
-        │                        ├── reader
-        │                        └── writer
+    ├── poller, flusher ──────── for all connections, what needs no waiting
+    └── connections ──────────── one task a connection, which reads, and may start a writer
         └── accepting ────────── one accept loop a listener
 
 Ending is structure. A drain cancels the inner nursery, tells each connection to finish, and gives the outer nursery a
@@ -17,26 +16,20 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import logging
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias, final
+from typing import final
 
-import structlog
 import trio
 
 from trio_broker.core import Broker
+from trio_broker.server.accepting import Accepted, AnyListener, Guarded
 from trio_broker.server.connection import Connection
 from trio_broker.server.flusher import Flusher
+from trio_broker.server.log import make_logger
 from trio_broker.server.poller import Poller, open_poller
 from trio_broker.server.transport import open_transport
 
-if TYPE_CHECKING:
-    from structlog.typing import FilteringBoundLogger
-
 __all__ = ["DrainReport", "Server", "serve"]
-
-AnyListener: TypeAlias = trio.abc.Listener[Any]
-"""A listener of any kind of stream."""
 
 
 @final
@@ -180,7 +173,7 @@ class Server:
                         accept = functools.partial(
                             trio.serve_listeners,
                             self._handle,
-                            [_Guarded(listener) for listener in self.listeners],
+                            [Guarded(listener) for listener in self.listeners],
                             handler_nursery=connections,
                         )
                         await accepting.start(accept)
@@ -189,7 +182,7 @@ class Server:
                 self._retire_all()
 
     @trio.lowlevel.enable_ki_protection  # Ctrl-C is for the program's own tasks, not for a connection
-    async def _handle(self, accepted: _Accepted) -> None:  # noqa: ASYNC910  a task: it has parks enough
+    async def _handle(self, accepted: Accepted) -> None:  # noqa: ASYNC910  a task: it has parks enough
         """One connection, from accept to close. The one error boundary: what goes wrong here ends here."""
         limits, log = self._broker.limits, self._log
         try:
@@ -214,42 +207,6 @@ class Server:
         finally:
             del self._open[connection]
             self._cut += not connection.has_spoken
-
-
-@final
-class _Accepted(trio.abc.AsyncResource):
-    """A stream that was accepted, and whose closing cannot fail.
-
-    The accept loop closes what it accepted once more after the connection has ended, outside of the connection's
-    error boundary; a stream that fails there must not end the server.
-    """
-
-    __slots__ = ("stream",)
-
-    def __init__(self, stream: trio.abc.Stream) -> None:
-        self.stream = stream
-
-    async def aclose(self) -> None:  # noqa: ASYNC910  the stream's own affair
-        try:
-            await self.stream.aclose()
-        except Exception:  # noqa: BLE001  an error boundary as `Server._handle`'s, of which this is the rest
-            make_logger().exception("a stream could not be closed")
-
-
-@final
-class _Guarded(trio.abc.Listener[_Accepted]):
-    """A listener whose streams' closing cannot fail."""
-
-    __slots__ = ("_listener",)
-
-    def __init__(self, listener: AnyListener) -> None:
-        self._listener = listener
-
-    async def accept(self) -> _Accepted:
-        return _Accepted(await self._listener.accept())
-
-    async def aclose(self) -> None:
-        await self._listener.aclose()
 
 
 async def serve(  # noqa: ASYNC128  `Server._run` calls started()
@@ -292,17 +249,3 @@ async def serve(  # noqa: ASYNC128  `Server._run` calls started()
     if listeners is None:
         listeners = await trio.open_tcp_listeners(port, host=host)
     await Server(broker, listeners)._run(task_status)
-
-
-def make_logger() -> FilteringBoundLogger:
-    """A structlog front for the standard library's logger ``trio_broker``: the program decides what becomes of it."""
-    standard = logging.getLogger("trio_broker")
-    if not standard.handlers:
-        standard.addHandler(logging.NullHandler())  # a program without logging gets none of ours on its stderr
-    logger: FilteringBoundLogger = structlog.wrap_logger(
-        standard,
-        processors=[structlog.stdlib.filter_by_level, structlog.stdlib.render_to_log_kwargs],
-        wrapper_class=structlog.stdlib.BoundLogger,
-        context_class=dict,
-    )
-    return logger

@@ -56,9 +56,9 @@ class Subscribe:
 
 
 @final
-@dataclasses.dataclass(frozen=True, slots=True)
+@dataclasses.dataclass(slots=True)  # not frozen: as `Delivery`
 class Publish:
-    """The peer sends messages to one channel."""
+    """The peer sends messages to one channel. Never changed."""
 
     batch: Batch
 
