@@ -70,6 +70,13 @@ UNOBSERVABLE: Final[dict[str, str]] = {
     "await-at-put/server.poller.Poller.run#1": (
         "nothing was taken yet, and what can be read can be read a step later; cancelled there it ends as at its wait"
     ),
+    "await-at-put/server.poller.Poller.run#2": (
+        "what is added meanwhile is flushed when it goes on; and it is cancelled only when no connection is left"
+    ),
+    "await-at-put/server.poller.Poller.watch#1": "nothing is watched before that checkpoint",
+    "await-before-try/server.server.Server._run": (
+        "nobody has the server in hand yet to wait for its end, and its epoll is closed together with it"
+    ),
     "swallow/server.poller.Poller._act": _NOTHING_ELSE_IS_RAISED,
     "swallow/server.speaker.Speaker.flush": _NOTHING_ELSE_IS_RAISED,
 }

@@ -16,11 +16,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="scripts/explore", description=__doc__)
     parser.add_argument("--all", action="store_true", help="all schedules and second cancels; tens of minutes")
     parser.add_argument("--seeds", type=int, default=3, help="shuffled schedules with --all (default: %(default)s)")
-    parser.add_argument("--only", default="", metavar="TEXT", help="scenarios whose name contains this")
+    parser.add_argument(
+        "--only", action="append", metavar="TEXT", help="scenarios whose name contains this; repeatable"
+    )
     options = parser.parse_args()
     explorations = []
     for scenario in SCENARIOS:
-        if options.only not in name_of(scenario):
+        if not any(text in name_of(scenario) for text in options.only or [""]):
             continue
         begin = time.perf_counter()
         exploration = in_full(scenario, options.seeds) if options.all else share(scenario)
@@ -31,7 +33,7 @@ def main() -> int:
         for failure in exploration.failures:
             print(f"    {failure.token}: {failure.what}: {failure.error!r}", flush=True)
     if not explorations:
-        parser.error(f"no scenario has a name that contains {options.only!r}")
+        parser.error(f"no scenario has a name that contains {' or '.join(options.only)}")
     together = reduce(operator.add, explorations)
     sites = {site for site in together.sites if site.module.startswith(ROOMS)}
     excused = sites & together.sites_excused.keys()

@@ -172,7 +172,8 @@ async def that_lingers() -> None:
 
 
 async def that_is_reset() -> None:
-    """The peer closes with input unread while more is sent to it; another one resets in its first frame."""
+    """The peer closes with input unread while more is sent to it; another one resets in its first frame; of a third
+    nobody has heard that it is gone when something is sent to it."""
     house = House()
     async with trio.open_nursery() as nursery:
         async with house.connect(nursery) as stream:
@@ -185,8 +186,16 @@ async def that_is_reset() -> None:
         async with house.connect(nursery) as stream:
             with suppress(*GONE):
                 await stream.send_all(struct.pack(">I", 100))
+        async with house.connect(nursery) as stream:
+            with suppress(*GONE):
+                await stream.send_all(frame(TOPIC.encode()))
+            await trio.testing.wait_all_tasks_blocked()
+            stream.socket.close()
+            with suppress(trio.WouldBlock):
+                house.broker.publish_nowait(TOPIC, body(0))
+            house.flusher.flush()  # in the same step, as the poller does after it has read from others
         await trio.sleep(1)
-        assert len(house.ended_at) == 2
+        assert len(house.ended_at) == 3
         nursery.cancel_scope.cancel()
 
 
