@@ -1,6 +1,7 @@
 """One peer, whatever it does: its own conversation ends at most, in bounded time, and its queue's work goes on."""
 
 import contextlib
+import functools
 
 import pytest
 import trio
@@ -18,7 +19,7 @@ from tests.server.house import (
     until,
 )
 from tests.server.streams import RaisingStream
-from trio_broker import Broker, Limits, Overflow
+from trio_broker import Broker, Limits, Overflow, open_broker, serve
 
 STALL_SECONDS_MAX = Limits().stall_seconds_max
 STALLED = "evicted: it moved less than 65,536 bytes in 10 s while messages waited"
@@ -554,3 +555,72 @@ async def test_only_one_task_ever_writes(autojump_clock: MockClock) -> None:
         await wait_all_tasks_blocked()
         await peer.send(bytes(4))
         assert cut_frames(await peer.read_to_end())[0] == []
+
+
+async def test_all_that_stood_behind_a_waiting_message_is_told_as_abandoned(
+    autojump_clock: MockClock, logs: Logs
+) -> None:
+    async with open_house(Limits(backlog_bytes_max=1)) as house:
+        sender = await house.sender()
+        await sender.send(pairs("/queue/q", b"1"))
+        await wait_all_tasks_blocked()
+        await sender.send(pairs("/queue/q", b"2") + pairs("/queue/r", b"3") + pairs("/topic/t", b"4"))
+        await wait_all_tasks_blocked()
+        await house.server.drain()
+    told = [record.__dict__["channel"] for record in logs.records if record.getMessage() == "abandoned"]
+    assert told == ["/queue/q", "/queue/r", "/topic/t"]
+
+
+class _Odd(trio.abc.Stream):
+    """It makes another error of a cancellation."""
+
+    def __init__(self) -> None:
+        self.words = [frame(b"/topic/a")]
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        await trio.lowlevel.checkpoint()
+        if self.words:
+            return self.words.pop()
+        await trio.sleep_forever()
+        raise AssertionError
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            raise ZeroDivisionError
+
+    async def wait_send_all_might_not_block(self) -> None:
+        await trio.lowlevel.checkpoint()
+
+    async def aclose(self) -> None:
+        """Without a checkpoint."""
+
+
+class _OddListener(trio.abc.Listener[_Odd]):
+    """It has one such stream to give."""
+
+    def __init__(self) -> None:
+        self.streams = [_Odd()]
+
+    async def accept(self) -> _Odd:
+        await trio.lowlevel.checkpoint()
+        if not self.streams:
+            await trio.sleep_forever()
+        return self.streams.pop()
+
+    async def aclose(self) -> None:
+        await trio.lowlevel.checkpoint()
+
+
+async def test_a_stream_that_makes_an_error_of_a_cancellation_ends_its_connection_alone(
+    autojump_clock: MockClock, logs: Logs
+) -> None:
+    logs.defects_expected = 1
+    async with open_broker(Limits(drain_seconds_max=1)) as broker, trio.open_nursery() as nursery:
+        server = await nursery.start(functools.partial(serve, broker, listeners=[_OddListener()]))
+        await wait_all_tasks_blocked()
+        await broker.publish("/topic/a", b"never sent")
+        await wait_all_tasks_blocked()
+        report = await server.drain()
+        assert (report.cut, report.seconds) == (1, 1)

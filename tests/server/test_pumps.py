@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 import trio
-from trio.testing import wait_all_tasks_blocked
+from trio.testing import MockClock, wait_all_tasks_blocked
 
 from trio_broker.server.flusher import Flusher
 from trio_broker.server.poller import Poller, open_poller
@@ -204,3 +204,81 @@ async def test_what_a_flush_in_another_task_leaves_is_flushed_by_the_flushers_ow
         await wait_all_tasks_blocked()
         assert note.flushes == 2
         nursery.cancel_scope.cancel()
+
+
+# -- what ends no more than it must ------------------------------------------------------------------------------------
+
+
+async def test_what_a_signals_handler_raises_in_an_act_ends_the_poller_and_nobody_hangs(pair: Pair) -> None:
+    """Even if the act had cancelled its own watch before."""
+    ours, theirs = pair
+    for cancels in (False, True):
+        poller = open_poller(Flusher())
+        assert poller is not None
+        theirs.send(b"a")
+        with pytest.RaisesGroup(SystemExit):
+            async with trio.open_nursery() as nursery:
+                scope = trio.CancelScope()
+
+                def act(scope: trio.CancelScope = scope, cancels: bool = cancels) -> bool:
+                    if cancels:
+                        scope.cancel()
+                    raise SystemExit
+
+                nursery.start_soon(poller.run)
+                with scope:
+                    await poller.watch(ours, act)
+        assert not poller._watched
+        poller.close()
+
+
+async def test_without_a_descriptor_to_spare_there_is_no_poller(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse() -> None:
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr("select.epoll", refuse)
+    assert open_poller(Flusher()) is None
+
+
+async def test_what_the_system_cannot_watch_is_a_broken_connection() -> None:
+    async with polling() as (poller, _):
+        with open("/etc/hostname", "rb") as file:  # noqa: ASYNC230  which no epoll takes
+            with pytest.raises(trio.BrokenResourceError, match="cannot watch one more socket"):
+                await poller.watch(file, lambda: True)  # type: ignore[arg-type]
+        assert not poller._watched
+
+
+async def test_a_long_step_is_broken_off_and_nobody_is_forgotten(mock_clock: MockClock) -> None:
+    """Each act takes longer than a step may: they take turns with others, all of them."""
+    pairs = [socket.socketpair() for _ in range(5)]
+    steps = 0
+    done: list[int] = []
+
+    async def watch(poller: Poller, number: int) -> None:
+        def act() -> bool:
+            done.append(steps)
+            mock_clock.jump(1)
+            return False
+
+        await poller.watch(pairs[number][0], act)
+
+    async def count() -> None:
+        nonlocal steps
+        while True:
+            await trio.lowlevel.checkpoint()
+            steps += 1
+
+    async with polling() as (poller, _), trio.open_nursery() as nursery:
+        async with trio.open_nursery() as watching:
+            for number in range(5):
+                watching.start_soon(watch, poller, number)
+            await wait_all_tasks_blocked()
+            nursery.start_soon(count)
+            for _, theirs in pairs:
+                theirs.send(b"a")
+        assert len(done) == 5
+        assert done[-1] - done[0] >= 3  # the other task has run between them
+        nursery.cancel_scope.cancel()
+    for ours, theirs in pairs:
+        ours.close()
+        theirs.close()

@@ -44,7 +44,7 @@ class Outbox:
         return not self._turns and not self.closed
 
     def announce(self, subscription: Subscription) -> None:
-        """This subscription has something in its mailbox. To be called once, until its turn has come."""
+        """This subscription has something in its mailbox. Not again before its turn has come."""
         if not self.closed:
             self._turns += 1
             self._send.send_nowait(subscription)

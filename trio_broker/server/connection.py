@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections import deque
 from typing import TYPE_CHECKING, assert_never, final
 
 import trio
@@ -80,14 +81,16 @@ class Connection:
         self._log = log
         self._debug = logging.getLogger("trio_broker").isEnabledFor(logging.DEBUG)
         self._session = FramedServerSession(broker.limits)
-        self._speaker = Speaker(transport, self._session, broker.limits, flusher, broke=self._end, said=self._said)
+        self._speaker = Speaker(
+            transport, self._session, broker.limits, flusher, broke=self._end, failed=self._fail, said=self._said
+        )
         self._subscription: Subscription | None = None  # None before the first frame, and for a peer that only sends
         self._held_bytes = 0  # what the broker's account knows of the session's unfinished frame
-        self._blocked: list[Command] = []  # commands that the reader must see to, because the first must wait
+        self._blocked: deque[Command] = deque()  # commands that the reader must see to, because the first must wait
         self._expecting = False  # the reader has a deadline
         self._overdue = ""  # what is to be said when it passes
         self._reading = trio.CancelScope()  # around the reader: its deadline, and how a drain stops it
-        self._tasks: trio.Nursery | None = None  # the reader's and the writer's
+        self._tasks: trio.Nursery | None = None  # around the reader, and for the writer
         self.has_spoken = False  # nothing is left to be sent, or nobody to send it to
         self.reason = ""  # why this connection ends; the first cause stays
 
@@ -116,8 +119,6 @@ class Connection:
             self._broker.memory.add(-self._held_bytes)
             self._log.info("closed", reason=self.reason or "cancelled")
             await self._transport.aclose()
-        if self._speaker.defect is not None:
-            raise self._speaker.defect
 
     def retire(self) -> None:
         """Leave the channel, so that nothing new comes; synchronous and idempotent."""
@@ -125,7 +126,7 @@ class Connection:
             self._subscription.retire()
 
     def drain(self) -> None:
-        """Stop reading, finish writing, leave; synchronous: what follows happens in `run`. After `retire`."""
+        """Begin to end in order; synchronous: what follows happens in `run`. After `retire`."""
         self._give_reason("drained")
         self._speaker.outbox.close()
         self._reading.cancel(reason="the server drains")
@@ -146,6 +147,8 @@ class Connection:
                 await self._converse()
             except trio.BrokenResourceError as error:
                 self._end(f"the connection broke: {error}")
+            finally:
+                self._abandon()
         if reading.cancelled_caught and not self.reason:
             self._end(self._overdue, refused=True)
 
@@ -157,12 +160,11 @@ class Connection:
             self._expect(limits.handshake_seconds_max, "no whole frame within handshake_seconds_max")
         while not self.reason:
             await self._transport.feed(self._digest)
-            blocked, self._blocked = self._blocked, []
-            for command in blocked:
-                if self.reason:
-                    return
+            while self._blocked and not self.reason:
+                command = self._blocked[0]
                 if not self._carry_out(command):
                     await self._wait_to_publish(command)
+                self._blocked.popleft()
             if self._held_bytes and self._session.greeted:
                 self._expect_the_rest()
                 await memory.room()
@@ -185,7 +187,7 @@ class Connection:
                 self._log_messages(commands)
             for index, command in enumerate(commands):
                 if not self._carry_out(command):
-                    self._blocked = commands[index:]
+                    self._blocked.extend(commands[index:])
                     break
                 if self.reason:
                     return False
@@ -238,16 +240,19 @@ class Connection:
         return True
 
     async def _wait_to_publish(self, command: Command) -> None:
-        """Wait in the channel's line; what a drain sends away from there was not accepted, and the log says so."""
+        """Wait in the channel's line."""
         assert isinstance(command, Publish)
-        batch = command.batch
         try:
-            await self._broker.publish_batch(batch, self._broker.limits.publish_seconds_max)
+            await self._broker.publish_batch(command.batch, self._broker.limits.publish_seconds_max)
         except BrokerError as error:
             self._end(str(error), refused=True)
-        except trio.Cancelled:
-            self._log.info("abandoned", channel=batch.channel, messages=len(batch))
-            raise
+
+    def _abandon(self) -> None:
+        """What has waited for its channel, or behind what did, is not accepted any more, and the log says so."""
+        for command in self._blocked:
+            if isinstance(command, Publish):
+                self._log.info("abandoned", channel=command.batch.channel, messages=len(command.batch))
+        self._blocked.clear()
 
     def _log_messages(self, commands: Sequence[Command]) -> None:
         for command in commands:
@@ -261,6 +266,11 @@ class Connection:
         """Everything has been said."""
         self._give_reason("the broker ended")
         self._reading.cancel(reason="everything has been said")
+
+    def _fail(self, error: Exception) -> None:
+        """Something of ours went wrong outside of this connection's tasks."""
+        self._log.error("a connection failed; this is a defect of the broker", exc_info=error)
+        self._end("a defect of the broker")
 
     def _give_reason(self, reason: str) -> None:
         if not self.reason:

@@ -18,7 +18,7 @@ class Flushable(Protocol):
     """What stands in the line: a connection."""
 
     def flush(self) -> None:
-        """Write something, without waiting. Raises nothing."""
+        """Write something, without waiting. What it raised would end the server."""
         ...
 
 
@@ -26,29 +26,29 @@ class Flushable(Protocol):
 class Flusher:
     """The line of those who have something to write."""
 
-    __slots__ = ("_awake", "_idle", "_line")
+    __slots__ = ("_idle", "_line", "_will_flush")
 
     def __init__(self) -> None:
         self._line: list[Flushable] = []
-        self._awake = False  # somebody will flush in this step or the next
+        self._will_flush = False  # somebody will flush in this step or the next
         self._idle = trio.lowlevel.ParkingLot()
 
     def add(self, connection: Flushable) -> None:
         """This one has something to write; it is flushed once, soon."""
         self._line.append(connection)
-        if not self._awake:
+        if not self._will_flush:
             self._wake()
 
     def announce(self) -> None:
         """The caller will `flush` in this step; so nobody needs to be woken for what comes meanwhile."""
-        self._awake = True
+        self._will_flush = True
 
     def flush(self) -> None:
         """Flush all who stand in line now; who has more left than one write stands in line again."""
         line, self._line = self._line, []
         for connection in line:
             connection.flush()
-        self._awake = False
+        self._will_flush = False
         if self._line:
             self._wake()
 
@@ -66,5 +66,5 @@ class Flusher:
             self.flush()
 
     def _wake(self) -> None:
-        self._awake = True
+        self._will_flush = True
         self._idle.unpark()

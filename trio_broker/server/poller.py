@@ -26,7 +26,12 @@ if TYPE_CHECKING:
 __all__ = ["Poller", "open_poller"]
 
 _EVENTS_MAX: Final = 256
-"""How many sockets are read in one step: then others have their turn."""
+"""How many sockets are asked for at once."""
+
+_STEP_SECONDS: Final = 0.005
+"""How long one step reads: then timers, cancellations and other tasks have their turn."""
+
+_NOBODY: Final = -1
 
 _Act: TypeAlias = Callable[[], bool]
 _RaiseCancel: TypeAlias = Callable[[], NoReturn]
@@ -40,14 +45,15 @@ class Poller:
         flusher: called after each step in which something was read, so that it is written in the same step.
     """
 
-    __slots__ = ("_acting", "_cancelled", "_epoll", "_flusher", "_watched")
+    __slots__ = ("_acting", "_cancelled", "_epoll", "_flusher", "_ready", "_watched")
 
     def __init__(self, flusher: Flusher) -> None:
         self._flusher = flusher
         self._epoll = select.epoll()
         self._watched: dict[int, tuple[trio.lowlevel.Task, _Act]] = {}  # by descriptor
-        self._acting = -1  # for which descriptor
-        self._cancelled: _RaiseCancel | None = None  # the act under way has cancelled its own watch, by this
+        self._ready: list[tuple[int, int]] = []  # what can be read, the next one last
+        self._acting = _NOBODY  # for whom an act is under way
+        self._cancelled: _RaiseCancel | None = None  # that act has cancelled its own watch, by this
 
     @trio.lowlevel.enable_ki_protection  # Ctrl-C is for the program's own tasks
     async def run(self) -> None:
@@ -55,25 +61,37 @@ class Poller:
 
         Cancellation: atomic. Nothing is between two places when this waits.
         """
-        while True:
-            await trio.lowlevel.wait_readable(self._epoll.fileno())
-            self._flusher.announce()
-            for descriptor, _ in self._epoll.poll(0, _EVENTS_MAX):
-                watch = self._watched.get(descriptor)
-                if watch is not None:  # one that acted before it may have ended it
-                    self._act(descriptor, *watch)
-            self._flusher.flush()
+        try:
+            while True:
+                if self._ready:
+                    await trio.lowlevel.checkpoint()
+                else:
+                    await trio.lowlevel.wait_readable(self._epoll.fileno())
+                    self._ready = self._epoll.poll(0, _EVENTS_MAX)
+                self._flusher.announce()
+                end = trio.current_time() + _STEP_SECONDS
+                while self._ready and trio.current_time() <= end:
+                    descriptor, _ = self._ready.pop()
+                    if descriptor in self._watched:  # one that acted before it may have ended it
+                        self._act(descriptor)
+                self._flusher.flush()
+        finally:
+            self._break_off()
 
     async def watch(self, sock: socket.socket, act: _Act) -> None:
-        """Have ``act`` called each time something can be read, until it returns False.
+        """Have ``act`` called each time something can be read, until it returns False or raises.
 
-        It is called in another task, in which nothing may be raised: what it raises is raised here.
+        It is called in the poller's task. What it raises is raised here.
 
         Args:
             sock: the socket, which nobody else watches; it must stay open meanwhile.
             act: synchronous, and quick.
 
-        Cancellation: atomic. ``act`` is not called any more. Always a checkpoint.
+        Raises:
+            trio.BrokenResourceError: the system cannot watch one more.
+
+        Cancellation: atomic. An act that is under way ends first; then it is not called any more. A checkpoint
+            unless the system cannot watch it.
         """
         descriptor = sock.fileno()
 
@@ -84,40 +102,56 @@ class Poller:
             self._forget(descriptor)
             return trio.lowlevel.Abort.SUCCEEDED
 
+        try:
+            self._epoll.register(descriptor, select.EPOLLIN)
+        except OSError as error:
+            raise trio.BrokenResourceError(f"the system cannot watch one more socket: {error}") from error
         self._watched[descriptor] = trio.lowlevel.current_task(), act
-        self._epoll.register(descriptor, select.EPOLLIN)
         await trio.lowlevel.wait_task_rescheduled(abort)
 
     def close(self) -> None:
         """Let go of the epoll; nobody may be watching any more. Idempotent."""
         self._epoll.close()
 
-    def _act(self, descriptor: int, task: trio.lowlevel.Task, act: _Act) -> None:
+    def _act(self, descriptor: int) -> None:
         """Act for one, and wake it if it has something to do itself."""
         goes_on = False
         error: Exception | None = None
-        self._acting, self._cancelled = descriptor, None
+        self._acting = descriptor
         try:
-            goes_on = act()
+            goes_on = self._watched[descriptor][1]()
         except Exception as raised:  # noqa: BLE001  raised in the task whose it is
             error = raised
-        self._acting = -1
+        cancelled, self._cancelled, self._acting = self._cancelled, None, _NOBODY
         if error is not None:
-            result: outcome.Outcome[None] = outcome.Error(error)
-        elif self._cancelled is not None:
-            result = outcome.capture(self._cancelled)
-        elif goes_on:
-            return
-        else:
-            result = outcome.Value(None)
+            self._wake(descriptor, outcome.Error(error))
+        elif cancelled is not None:
+            self._wake(descriptor, outcome.capture(cancelled))
+        elif not goes_on:
+            self._wake(descriptor, outcome.Value(None))
+
+    def _wake(self, descriptor: int, result: outcome.Outcome[None]) -> None:
+        """End a watch."""
+        task, _ = self._watched[descriptor]
         self._forget(descriptor)
         trio.lowlevel.reschedule(task, result)
 
     def _forget(self, descriptor: int) -> None:
-        del self._watched[descriptor]
-        self._epoll.unregister(descriptor)
+        if self._watched.pop(descriptor, None) is not None:
+            self._epoll.unregister(descriptor)
+
+    def _break_off(self) -> None:
+        """What a signal's handler raised in the middle of an act ends this task; whoever watched can be cancelled."""
+        acting, self._acting = self._acting, _NOBODY
+        if self._cancelled is not None and acting in self._watched:
+            self._wake(acting, outcome.capture(self._cancelled))
 
 
 def open_poller(flusher: Flusher) -> Poller | None:
-    """A poller, where the system has what it takes."""
-    return Poller(flusher) if sys.platform == "linux" else None
+    """A poller, where the system has what it takes: Linux, and a descriptor to spare."""
+    if sys.platform != "linux":
+        return None
+    try:
+        return Poller(flusher)
+    except OSError:
+        return None

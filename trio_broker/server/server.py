@@ -17,7 +17,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Sequence
-from typing import final
+from typing import Final, final
 
 import trio
 
@@ -31,6 +31,8 @@ from trio_broker.server.transport import open_transport
 
 __all__ = ["DrainReport", "Server", "serve"]
 
+_DEFECT: Final = "a connection failed; this is a defect of the broker"
+
 
 @final
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -41,7 +43,8 @@ class DrainReport:
         connections: how many were open when it began, and are closed now.
         delivered: messages that the broker still delivered during the drain.
         discarded: messages that it gave up meanwhile: what topics' subscribers did not take in time.
-        cut: connections that were cancelled before they had said everything: at the deadline, for most.
+        cut: connections that were cancelled before they had said everything: at the deadline, for most. Not those
+            that the broker ended for what they did, or did not do.
         seconds: how long it took.
     """
 
@@ -197,7 +200,13 @@ class Server:
             else:
                 await self._converse(Connection(transport, self._broker, self._flusher, log))
         except Exception:
-            log.exception("a connection failed; this is a defect of the broker")
+            log.exception(_DEFECT)
+        except BaseExceptionGroup as group:  # such as a cancellation, and what a stream made of another
+            failures, others = group.split(Exception)
+            if failures is not None:
+                log.exception(_DEFECT, exc_info=failures)
+            if others is not None:
+                raise others from None
 
     async def _converse(self, connection: Connection) -> None:
         """Run a connection that was admitted."""

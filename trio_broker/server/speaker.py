@@ -35,15 +35,16 @@ class Speaker:
         limits: ``write_bytes_max`` and those of the stall rule are used.
         flusher: where to stand in line when there is something to write.
         broke: called with the reason when the connection can say nothing more.
+        failed: called with what went wrong in our own code.
         said: called when the outbox was closed and everything has been said.
 
     Attributes:
         outbox: where what is to be said is announced.
-        defect: what a flush ran into, to be raised in the connection's own task.
     """
 
     __slots__ = (
         "_broke",
+        "_failed",
         "_finished",
         "_flusher",
         "_has_finished",
@@ -57,7 +58,6 @@ class Speaker:
         "_tasks",
         "_transport",
         "_writing",
-        "defect",
         "outbox",
     )
 
@@ -69,6 +69,7 @@ class Speaker:
         flusher: Flusher,
         *,
         broke: Callable[[str], None],
+        failed: Callable[[Exception], None],
         said: Callable[[], None],
     ) -> None:
         self._transport = transport
@@ -76,17 +77,17 @@ class Speaker:
         self._limits = limits
         self._flusher = flusher
         self._broke = broke
+        self._failed = failed
         self._said = said
         self._stall = StallClock(limits, transport.unsent_bytes, transport.slack_bytes)
         self._tasks: trio.Nursery | None = None  # the writer's
         self._in_line = False  # stands in the flusher's line
         self._writing = False  # there is a writer, and nobody else writes
-        self._serving: Subscription | None = None  # has had its turn announced, and not all that it is for
+        self._serving: Subscription | None = None  # whose turn was taken and is not over
         self._is_mute = False  # nothing more is to be said
         self._has_finished = False  # everything has been said
         self._finished = trio.lowlevel.ParkingLot()  # where `finish` waits for that
         self.outbox = Outbox(self._stand_in_line)
-        self.defect: Exception | None = None
 
     def start(self, tasks: trio.Nursery) -> None:
         """Writers may be started in this nursery from now on, until `mute` is called."""
@@ -117,7 +118,7 @@ class Speaker:
         if self._writing or self._is_mute:
             return
         try:
-            self._take_turn()
+            subscription = self._serving or self.outbox.turn_nowait()
         except trio.WouldBlock:
             return
         except trio.EndOfChannel:
@@ -125,15 +126,16 @@ class Speaker:
             self._has_finished = True
             self._finished.unpark()
             self._said()
+            return
+        try:
+            self._take_turn(subscription)
         except trio.BrokenResourceError as error:
             self._broke(f"the connection broke: {error}")
-        except Exception as error:  # noqa: BLE001  raised by `Connection.run`, whose caller is the error boundary
-            self.defect = error
-            self._broke("a defect of the broker")
+        except Exception as error:  # noqa: BLE001  an error boundary: this is a task that serves all connections
+            self._failed(error)
 
-    def _take_turn(self) -> None:
+    def _take_turn(self, subscription: Subscription | None) -> None:
         """One write: of what overtakes deliveries, or of what waits in the mailbox whose turn it is."""
-        subscription = self._serving or self.outbox.turn_nowait()
         control = self.outbox.take_control()
         if control:
             self._serving = subscription
@@ -141,7 +143,9 @@ class Speaker:
             if sent < len(control):
                 self._leave_to_a_writer(self._send_control, control[sent:])
                 return
-        elif subscription is not None and subscription.evicted is None:
+        elif subscription is None or subscription.evicted is not None:
+            self._serving = None
+        else:
             deliveries = subscription.take(self._limits.write_bytes_max)
             # A closed outbox gives no second turn, so whoever has something left keeps this one.
             self._serving = subscription if self.outbox.closed and subscription.mailbox.messages else None

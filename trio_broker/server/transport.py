@@ -38,7 +38,7 @@ sent, and within a piece no movement can be seen. By default a piece is 16 KiB, 
 
 
 class Transport(Protocol):
-    """One peer's bytes. One task receives, one task sends."""
+    """One peer's bytes. At any time at most one receives, and one sends."""
 
     peer: str
     """The peer's address, for people."""
@@ -54,7 +54,7 @@ class Transport(Protocol):
         Raises:
             trio.BrokenResourceError: the connection is broken.
 
-        Cancellation: atomic. What was taken from the stream was digested. Always a checkpoint.
+        Cancellation: atomic. What was taken from the stream was given to ``digest``. Always a checkpoint.
         """
         ...
 
