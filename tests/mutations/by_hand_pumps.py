@@ -79,8 +79,8 @@ PUMPS: Final = (
     ByHand(
         "flush-to-the-evicted",
         SPEAKER,
-        "elif subscription is not None and subscription.evicted is None:",
-        "elif subscription is not None:",
+        "elif subscription is None or subscription.evicted is not None:",
+        "elif subscription is None:",
         "an evicted peer is sent more",
     ),
     ByHand(
@@ -107,15 +107,15 @@ PUMPS: Final = (
     ByHand(
         "flusher-sleeps-on",
         FLUSHER,
-        "        if not self._awake:\n            self._wake()\n",
-        "        self._awake = True\n",
+        "        if not self._will_flush:\n            self._wake()\n",
+        "        self._will_flush = True\n",
         "nobody writes what comes from a program, or from another connection's leaving",
     ),
     ByHand(
         "flusher-leaves-the-rest",
         FLUSHER,
-        "        self._awake = False\n        if self._line:\n            self._wake()\n",
-        "        self._awake = False\n",
+        "        self._will_flush = False\n        if self._line:\n            self._wake()\n",
+        "        self._will_flush = False\n",
         "what one flush could not write waits until something else comes",
     ),
     # -- reading for everybody -----------------------------------------------------------------------------------------
@@ -143,15 +143,15 @@ PUMPS: Final = (
     ByHand(
         "poller-loses-the-cancelled",
         POLLER,
-        "        elif self._cancelled is not None:\n            result = outcome.capture(self._cancelled)\n",
+        "        elif cancelled is not None:\n            self._wake(descriptor, outcome.capture(cancelled))\n",
         "",
-        "a reader that a message has ended is never woken",
+        "a reader whose own message has evicted it is never woken",
     ),
     ByHand(
         "poller-loses-errors",
         POLLER,
-        "            error = raised\n",
-        "            goes_on = True\n",
-        "a reset is not noticed",
+        "            self._wake(descriptor, outcome.Error(error))\n",
+        "            self._wake(descriptor, outcome.Value(None))\n",
+        "a reset is taken for an orderly end",
     ),
 )

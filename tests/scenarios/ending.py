@@ -263,6 +263,31 @@ async def _serve(house: House) -> None:
         await trio.aclose_forcefully(house.listener)  # which it never saw if it was cancelled before its first step
 
 
+async def a_drain_in_the_step_of_room() -> None:
+    """A message that waited is accepted in the step in which the drain begins; what stood behind it is not."""
+    house = House()
+    async with trio.open_nursery() as nursery:
+        await house.start(nursery)
+        with suppress(trio.WouldBlock):
+            for number in range(10):
+                house.broker.publish_nowait(QUEUE, b"p %d " % number)
+        async with house.peer(NOBODY) as stream:
+            with suppress(*GONE), trio.move_on_after(PATIENCE):
+                if stream is not None:
+                    await stream.send_all(b"".join(map(frame, (QUEUE.encode(), b"a 1 ", b"/queue/other", b"a 2 "))))
+            await trio.sleep(1)
+            house.consumers.add("taker")
+            received = house.received.setdefault("taker", [])
+            async with house.broker.subscribe(QUEUE) as subscription:
+                with suppress(trio.WouldBlock):
+                    received.append(subscription.receive_nowait().body)
+                if house.server is not None:
+                    house.server.begin_drain()
+            await trio.sleep(1)
+            assert "/queue/other" not in house.broker.statistics().channels
+        nursery.cancel_scope.cancel()
+
+
 async def a_cancel_with_a_publisher_in_line() -> None:
     """What stood behind a message that waited for its channel is not accepted after the cancellation."""
     house = House()
@@ -288,6 +313,7 @@ SCENARIOS = (
     a_connection_that_comes_with_the_drain,
     a_peer_that_never_stops_sending,
     a_drain_with_a_publisher_in_line,
+    a_drain_in_the_step_of_room,
     a_cancel_with_a_publisher_in_line,
     a_subscription_that_comes_with_the_drain,
     a_drain_whose_waiting_is_cancelled,

@@ -68,6 +68,7 @@ class Log(logging.Handler):
 
     Attributes:
         events: all that it said.
+        reasons: the reason given with each.
         defects: what it called a defect of its own: in no run may there be any.
     """
 
@@ -75,15 +76,18 @@ class Log(logging.Handler):
         super().__init__(logging.INFO)
         self.events: list[str] = []
         self.defects: list[logging.LogRecord] = []
+        self.reasons: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
         self.events.append(record.getMessage())
+        self.reasons.append(record.__dict__.get("reason", ""))
         if record.levelno >= logging.ERROR:
             self.defects.append(record)
 
     def begin(self) -> None:
         """A run begins."""
         self.events.clear()
+        self.reasons.clear()
         self.defects.clear()
 
 

@@ -7,6 +7,7 @@ from contextlib import suppress
 
 import trio
 
+from tests.scenarios.core_house import assert_in_order, what_is_left
 from tests.scenarios.house import GONE, NOBODY, PATIENCE, QUEUE, SMALL, TOPIC, House, frame
 from trio_broker import Overflow, PublishStalled
 from trio_broker.explorer import disturbed
@@ -28,14 +29,23 @@ async def connect_and_close() -> None:
 
 async def handshakes() -> None:
     """One that stays silent, one that breaks the protocol, one that speaks HTTP, one that stops in its first frame, and
-    one that does not read the farewell."""
+    one that does not read the farewell, and one that drips."""
     house = House(network=Network(buffer_bytes=64))
+
+    async def drip() -> None:
+        with suppress(*GONE), trio.move_on_after(PATIENCE):
+            async with await house.network.connect(house.listener.port) as stream:
+                for byte in frame(b"/topic/dripping"):
+                    await stream.send_all(bytes([byte]))
+                    await trio.sleep(2)
+
     async with trio.open_nursery() as nursery:
         await house.start(nursery)
         async with trio.open_nursery() as peers:
             for words in (b"", b"\0\0\0\0", b"\0\0\0\x08/to"):
                 peers.start_soon(house.say, words)
             peers.start_soon(house.say, b"GET / HTTP/1.1\r\n\r\n", 100)
+            peers.start_soon(drip)
             before = trio.current_time()
             heard = await house.say(b"GET / HTTP/1.1\r\n\r\n")
             assert disturbed() or (heard.count(b"HTTP/1.1 400") == 1 and trio.current_time() == before), heard
@@ -131,6 +141,32 @@ async def a_queue_that_is_full() -> None:
         await trio.sleep(30)
         waiting = [channel.publishers_waiting for channel in house.broker.statistics().channels.values()]
         assert not any(waiting)  # the last one was told to give up
+        nursery.cancel_scope.cancel()
+
+
+async def messages_of_which_the_first_waits() -> None:
+    """What stands behind it is accepted after it, and what comes meanwhile after that."""
+    house = House()
+    async with trio.open_nursery() as nursery:
+        await house.start(nursery)
+        with suppress(trio.WouldBlock):
+            for number in range(10):
+                house.broker.publish_nowait(QUEUE, b"p %d " % number)
+        async with house.peer(NOBODY) as stream:
+            if stream is not None:
+                with suppress(*GONE), trio.move_on_after(PATIENCE):
+                    words = (QUEUE, b"a 0 ", "/queue/other", b"b 0 ")
+                    await stream.send_all(b"".join(frame(w if isinstance(w, bytes) else w.encode()) for w in words))
+                    await trio.sleep(1)
+                    await stream.send_all(frame(b"/queue/other") + frame(b"b 1 "))
+            await trio.sleep(1)
+            channels = house.broker.statistics().channels
+            assert "/queue/other" not in channels, "what stands behind a message that waits has overtaken it"
+            await house.listen(QUEUE, "taker", 1)
+            await trio.sleep(1)
+            left = await what_is_left(house.broker)
+            assert disturbed() or {b"a 0 ", b"b 0 ", b"b 1 "} < set(left)
+            assert_in_order(left)
         nursery.cancel_scope.cancel()
 
 
@@ -304,6 +340,7 @@ SCENARIOS = (
     one_connection_at_a_time,
     a_frame_that_never_ends,
     a_queue_that_is_full,
+    messages_of_which_the_first_waits,
     memory_that_is_full,
     a_subscriber_that_does_not_read,
     a_slow_subscriber_is_disconnected,

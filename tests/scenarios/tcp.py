@@ -15,9 +15,9 @@ from unittest import mock
 import trio
 import trio.testing
 
-from tests.scenarios.house import GONE, PATIENCE, QUEUE, TOPIC, frame
+from tests.scenarios.house import GONE, LOG, PATIENCE, QUEUE, TOPIC, frame
 from tests.scenarios.tcp_house import LIMITS, House, Pairs, body
-from trio_broker import Limits, PublishStalled, RemoteSubscription, Server
+from trio_broker import Limits, Overflow, PublishStalled, RemoteSubscription, Server
 from trio_broker.explorer import disturbed
 from trio_broker.server.poller import Poller
 from trio_broker.server.transport import TcpTransport
@@ -39,10 +39,11 @@ async def to_a_slow_subscriber() -> None:
 
 
 async def to_a_quick_subscriber() -> None:
-    """What a queue keeps beyond a mailbox is written as the mailbox empties, without waiting for anything."""
-    house = House()
+    """What a queue keeps beyond a mailbox is written as the mailbox empties, without waiting for anything, whether a
+    program published it or a peer."""
+    house = House(dataclasses.replace(LIMITS, read_bytes_min=1024))
     async with trio.open_nursery() as nursery:
-        async with house.connect(nursery) as stream:
+        async with house.connect(nursery) as stream, house.connect(nursery) as sender:
             nursery.start_soon(house.listen, stream, QUEUE)
             await trio.sleep(1)
             with suppress(trio.WouldBlock):
@@ -50,6 +51,61 @@ async def to_a_quick_subscriber() -> None:
                     house.broker.publish_nowait(QUEUE, body(number, 20))
             await trio.testing.wait_all_tasks_blocked()
             assert disturbed() or (len(house.received) == 14 and trio.current_time() == 1)
+            with suppress(*GONE):
+                words = [frame(QUEUE.encode()) + frame(body(number, 20)) for number in range(14, 28)]
+                await sender.send_all(frame(b"/null") + b"".join(words))
+            await trio.testing.wait_all_tasks_blocked()
+            assert disturbed() or (len(house.received) == 28 and trio.current_time() == 1)
+        nursery.cancel_scope.cancel()
+
+
+async def that_drains_in_several_writes() -> None:
+    """What is in the mailbox is sent without waiting, then the end of the stream, in no time."""
+    house = House(dataclasses.replace(LIMITS, write_bytes_max=300))
+    async with trio.open_nursery() as nursery:
+        async with house.connect(nursery) as stream:
+            nursery.start_soon(house.listen, stream, TOPIC)
+            await trio.sleep(1)
+            with suppress(trio.WouldBlock):
+                for number in range(7):
+                    house.broker.publish_nowait(TOPIC, body(number, 100))
+            for connection in house.connections:
+                connection.retire()
+                connection.drain()
+            await trio.sleep(1)
+            assert disturbed() or (len(house.received) == 7 and house.ended_at == [1])
+        nursery.cancel_scope.cancel()
+
+
+async def that_evicts_itself() -> None:
+    """A peer that does not read publishes to the topic that it subscribes to, until it is too slow for that: it hears
+    of its end in the step of the message that was one too many, and is sent nothing more."""
+    house = House(dataclasses.replace(LIMITS, overflow=Overflow.DISCONNECT))
+    async with trio.open_nursery() as nursery:
+        async with house.connect(nursery) as stream:
+            with suppress(*GONE), trio.move_on_after(3):
+                await stream.send_all(frame(TOPIC.encode()))
+                for number in range(9):
+                    await stream.send_all(frame(TOPIC.encode()) + frame(body(number)))
+                    await trio.sleep(0.1)
+            await trio.sleep(1)
+            assert disturbed() or (len(house.ended_at) == 1 and house.broker.statistics().evicted == 1)
+        nursery.cancel_scope.cancel()
+
+
+async def that_is_evicted_before_a_flush() -> None:
+    """It is sent nothing of what waited."""
+    house = House(dataclasses.replace(LIMITS, overflow=Overflow.DISCONNECT, mailbox_bytes_max=1000))
+    async with trio.open_nursery() as nursery:
+        async with house.connect(nursery) as stream:
+            nursery.start_soon(house.listen, stream, TOPIC)
+            await trio.sleep(1)
+            with suppress(trio.WouldBlock):
+                for number in range(3):
+                    house.broker.publish_nowait(TOPIC, body(number, 20))
+            house.flusher.flush()
+            await trio.sleep(1)
+            assert disturbed() or (house.received == [] and house.ended_at == [1])
         nursery.cancel_scope.cancel()
 
 
@@ -171,9 +227,32 @@ async def that_lingers() -> None:
         nursery.cancel_scope.cancel()
 
 
+async def that_lingers_over_work() -> None:
+    """What a queue's consumer was not sent goes to another before its connection lingers, not after."""
+    house = House()
+    async with trio.open_nursery() as nursery:
+        async with house.connect(nursery) as stream:
+            with suppress(*GONE):
+                await stream.send_all(frame(QUEUE.encode()))
+            await trio.sleep(1)
+            with suppress(trio.WouldBlock):
+                for number in range(3):
+                    house.broker.publish_nowait(QUEUE, body(number))
+            await trio.testing.wait_all_tasks_blocked()
+            with suppress(*GONE):
+                await stream.send_all(bytes(600))  # a violation, and more that nobody reads
+            await trio.testing.wait_all_tasks_blocked()
+            if not disturbed():
+                assert house.broker.statistics().channels[QUEUE].backlog_messages
+                assert not house.ended_at
+                assert trio.current_time() == 1
+            await trio.sleep(3)
+        nursery.cancel_scope.cancel()
+
+
 async def that_is_reset() -> None:
-    """The peer closes with input unread while more is sent to it; another one resets in its first frame; of a third
-    nobody has heard that it is gone when something is sent to it."""
+    """The peer closes with input unread while more is sent to it; another one ends in its first frame; a third resets,
+    which is told; of a fourth nobody has heard that it is gone when something is sent to it."""
     house = House()
     async with trio.open_nursery() as nursery:
         async with house.connect(nursery) as stream:
@@ -190,12 +269,22 @@ async def that_is_reset() -> None:
             with suppress(*GONE):
                 await stream.send_all(frame(TOPIC.encode()))
             await trio.testing.wait_all_tasks_blocked()
+            with suppress(trio.WouldBlock):
+                house.broker.publish_nowait(TOPIC, body(0, 20))
+            await trio.testing.wait_all_tasks_blocked()
+            stream.socket.close()
+            await trio.testing.wait_all_tasks_blocked()
+            assert disturbed() or LOG.reasons[-1].startswith("the connection broke: receiving"), LOG.reasons
+        async with house.connect(nursery) as stream:
+            with suppress(*GONE):
+                await stream.send_all(frame(TOPIC.encode()))
+            await trio.testing.wait_all_tasks_blocked()
             stream.socket.close()
             with suppress(trio.WouldBlock):
                 house.broker.publish_nowait(TOPIC, body(0))
             house.flusher.flush()  # in the same step, as the poller does after it has read from others
         await trio.sleep(1)
-        assert len(house.ended_at) == 3
+        assert len(house.ended_at) == 4
         nursery.cancel_scope.cancel()
 
 
@@ -250,12 +339,16 @@ async def that_is_refused() -> None:
 SCENARIOS = (
     to_a_slow_subscriber,
     to_a_quick_subscriber,
+    that_drains_in_several_writes,
+    that_evicts_itself,
+    that_is_evicted_before_a_flush,
     to_one_that_does_not_read,
     a_write_that_is_cut,
     that_is_cancelled_as_messages_come,
     from_a_busy_publisher,
     that_talk_at_once,
     that_lingers,
+    that_lingers_over_work,
     that_is_reset,
     that_a_client_listens_on,
     that_is_refused,

@@ -55,6 +55,7 @@ class House:
         self.serves = False  # flusher and poller run
         self.sockets: list[socket.socket] = []  # the ends that transports took over
         self.received: list[bytes] = []
+        self.connections: list[Connection] = []
         self.scopes: list[trio.CancelScope] = []  # around each connection
         self.ended_at: list[float] = []  # when connections ended
         LOG.begin()
@@ -66,7 +67,7 @@ class House:
         for end in pair:
             end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
         ours, theirs = (trio.SocketStream(trio.socket.from_stdlib_socket(end)) for end in pair)
-        transport = TcpTransport(ours, LIMITS, self.poller)
+        transport = TcpTransport(ours, self.broker.limits, self.poller)
         self.sockets.append(transport._socket)
         if not self.serves:
             self.serves = True
@@ -74,6 +75,7 @@ class House:
             if self.poller is not None:
                 nursery.start_soon(self.poller.run)
         connection = Connection(transport, self.broker, self.flusher, make_logger())
+        self.connections.append(connection)
         nursery.start_soon(self._serve, connection, name="a connection")
         return theirs
 
