@@ -3,7 +3,9 @@
 import json
 import os
 import platform
+import sysconfig
 from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ def describe_machine(placement: Placement) -> dict[str, Any]:
     """Return what a reader must know of the machine to judge a figure."""
     models = [line.partition(":")[2].strip() for line in CPU_INFO.read_text().splitlines() if "model name" in line]
     return {
-        "python": platform.python_version(),
+        "python": describe_python(),
         "system": f"{platform.system()} {platform.release()}",
         "cpu": models[0] if models else platform.machine(),
         "cpus": os.cpu_count(),
@@ -25,6 +27,13 @@ def describe_machine(placement: Placement) -> dict[str, Any]:
         "load_cpu": placement.load,
         "load_average": os.getloadavg()[0],
     }
+
+
+def describe_python() -> str:
+    """Return what runs us, what it was built like, and the packages that a broker of ours stands on."""
+    optimized = "--enable-optimizations" in (sysconfig.get_config_var("CONFIG_ARGS") or "")
+    build = "" if optimized else ", built without --enable-optimizations"
+    return f"{platform.python_version()}{build}, Trio {version('trio')}, trio_broker {version('trio-broker')}"
 
 
 def format_rate(rate: float) -> str:

@@ -3,8 +3,7 @@
 Waiting for a socket the usual way costs a system call, two steps of the scheduler and a handful of objects for each
 read, which is most of what a message that comes alone costs. Here a socket is registered once, with an epoll of our
 own; one task waits until that has something, and then reads for everybody in one step. Who watches a socket is woken
-only when there is something to do that may have to wait. A fifth of a broker's time with many small talkers: see
-docs/performance.md.
+only when there is something to do that may have to wait. What that bought: docs/performance.md.
 
 Linux only. Elsewhere there is no poller, and each connection waits for its own socket (`TcpTransport.feed`).
 """
