@@ -3,12 +3,13 @@
 import json
 import os
 import platform
-import sysconfig
+import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import trio_broker
 from benchmarks.harness.placement import Placement
 from benchmarks.harness.rounds import Sample
 
@@ -30,10 +31,13 @@ def describe_machine(placement: Placement) -> dict[str, Any]:
 
 
 def describe_python() -> str:
-    """Return what runs us, what it was built like, and the packages that a broker of ours stands on."""
-    optimized = "--enable-optimizations" in (sysconfig.get_config_var("CONFIG_ARGS") or "")
-    build = "" if optimized else ", built without --enable-optimizations"
-    return f"{platform.python_version()}{build}, Trio {version('trio')}, trio_broker {version('trio-broker')}"
+    """Return what runs us, and the packages that a broker of ours stands on.
+
+    Distributions build Python with profile-guided optimisation; those who build it themselves often do not, and nothing
+    in the interpreter tells reliably.
+    """
+    whose = "the system's" if Path(sys.executable).resolve().parent == Path("/usr/bin") else "not the system's"
+    return f"{platform.python_version()} ({whose}), Trio {version('trio')}, trio_broker {trio_broker.__version__}"
 
 
 def format_rate(rate: float) -> str:
