@@ -8,6 +8,7 @@ from contextlib import suppress
 import trio
 import trio.testing
 
+from tests.scenarios.core_house import what_is_left
 from tests.scenarios.house import GONE, LOG, NOBODY, PATIENCE, QUEUE, SMALL, TOPIC, House, frame
 from trio_broker import Limits, Server, serve
 from trio_broker.explorer import disturbed
@@ -285,6 +286,9 @@ async def a_drain_in_the_step_of_room() -> None:
                     house.server.begin_drain()
             await trio.sleep(1)
             assert "/queue/other" not in house.broker.statistics().channels
+            accepted = b"a 1 " in await what_is_left(house.broker)
+            assert not (accepted and QUEUE in LOG.abandoned), "what was accepted was told as abandoned"
+            assert disturbed() or (accepted and LOG.abandoned == ["/queue/other"]), LOG.abandoned
         nursery.cancel_scope.cancel()
 
 

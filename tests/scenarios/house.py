@@ -69,6 +69,7 @@ class Log(logging.Handler):
     Attributes:
         events: all that it said.
         reasons: the reason given with each.
+        abandoned: the channels of messages that it told as abandoned.
         defects: what it called a defect of its own: in no run may there be any.
     """
 
@@ -77,10 +78,13 @@ class Log(logging.Handler):
         self.events: list[str] = []
         self.defects: list[logging.LogRecord] = []
         self.reasons: list[str] = []
+        self.abandoned: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
         self.events.append(record.getMessage())
         self.reasons.append(record.__dict__.get("reason", ""))
+        if record.getMessage() == "abandoned":
+            self.abandoned.append(record.__dict__["channel"])
         if record.levelno >= logging.ERROR:
             self.defects.append(record)
 
@@ -88,6 +92,7 @@ class Log(logging.Handler):
         """A run begins."""
         self.events.clear()
         self.reasons.clear()
+        self.abandoned.clear()
         self.defects.clear()
 
 

@@ -252,7 +252,6 @@ class Connection:
         for command in self._blocked:
             if isinstance(command, Publish):
                 self._log.info("abandoned", channel=command.batch.channel, messages=len(command.batch))
-        self._blocked.clear()
 
     def _log_messages(self, commands: Sequence[Command]) -> None:
         for command in commands:
