@@ -77,6 +77,7 @@ UNOBSERVABLE: Final[dict[str, str]] = {
         "one command is done with and the next not begun; who is cancelled there abandons what is left, as a step later"
     ),
     "await-at-put/server.poller.Poller.watch#1": "nothing is watched before that checkpoint",
+    "await-before-try/server.poller.Poller.watch": "nothing is watched before that checkpoint",
     "await-before-try/server.server.Server._run": (
         "nobody has the server in hand yet to wait for its end, and its epoll is closed together with it"
     ),

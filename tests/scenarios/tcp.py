@@ -19,7 +19,8 @@ from tests.scenarios.house import GONE, LOG, PATIENCE, QUEUE, TOPIC, frame
 from tests.scenarios.tcp_house import LIMITS, House, Pairs, body
 from trio_broker import Limits, Overflow, PublishStalled, RemoteSubscription, Server
 from trio_broker.explorer import disturbed
-from trio_broker.server.poller import Poller
+from trio_broker.server.flusher import Flusher
+from trio_broker.server.poller import Poller, open_poller
 from trio_broker.server.transport import TcpTransport
 from trio_broker.wire import FramedClientSession
 
@@ -203,6 +204,41 @@ async def that_talk_at_once() -> None:
         nursery.cancel_scope.cancel()
 
 
+class _Signal(BaseException):
+    """What a signal's handler raises."""
+
+
+async def what_a_signal_raises_as_somebody_is_read() -> None:
+    """It ends the poller, and whoever watches can be cancelled, even if that has been tried in that very moment."""
+    poller = open_poller(Flusher())
+    assert poller is not None
+    ours, theirs = socket.socketpair()
+    theirs.send(b"a")
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(poller.run)
+            with trio.CancelScope() as scope:
+
+                def act() -> bool:
+                    scope.cancel()
+                    raise _Signal
+
+                await poller.watch(ours, act)
+            await trio.sleep(1)
+            nursery.cancel_scope.cancel()
+    except BaseExceptionGroup as group:
+        _, others = group.split(_Signal)
+        if others is not None:
+            raise others from None
+    else:
+        assert disturbed()
+    finally:
+        assert not poller._watched
+        poller.close()
+        ours.close()
+        theirs.close()
+
+
 async def that_lingers() -> None:
     """Input that nobody wants is read before the close, for ``linger_seconds_max``, so that the peer gets no reset."""
     house = House()
@@ -347,6 +383,7 @@ SCENARIOS = (
     that_is_cancelled_as_messages_come,
     from_a_busy_publisher,
     that_talk_at_once,
+    what_a_signal_raises_as_somebody_is_read,
     that_lingers,
     that_lingers_over_work,
     that_is_reset,
