@@ -25,7 +25,11 @@ from tests.mutations.variants import OUT_OF_TIME, REACHED, ROOT, Variant, mutate
 
 __all__ = ["Control", "Outcome", "Settings", "copy_of_the_tree", "explore_the_original", "explore_variant", "probed"]
 
-_ROOMS: Final = {"core": ("core",), "server": ("server", "ending", "goodbye", "tcp"), "client": ("client", "tcp")}
+_ROOMS: Final = {
+    "core": ("core",),
+    "server": ("server", "ending", "goodbye", "tcp", "tcp_ends"),
+    "client": ("client", "tcp_ends"),
+}
 """In which module of scenarios a room's variants are looked for first."""
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from typing import Final
 
-from tests.scenarios import client, core, ending, goodbye, server, tcp
+from tests.scenarios import client, core, ending, goodbye, server, tcp, tcp_ends
 from trio_broker.explorer import Exploration, explore
 from trio_broker.explorer.result import Scenario
 
@@ -15,6 +15,7 @@ SCENARIOS: Final = (
     *ending.SCENARIOS,
     *goodbye.SCENARIOS,
     *tcp.SCENARIOS,
+    *tcp_ends.SCENARIOS,
     *client.SCENARIOS,
 )
 
@@ -22,7 +23,13 @@ WATCH: Final = "trio_broker"
 ROOMS: Final = ("trio_broker.core", "trio_broker.server", "trio_broker.client")
 """The rooms whose await sites must all be reached."""
 
-SMALL: Final = {*core.SCENARIOS, *tcp.SCENARIOS, ending.a_connection_that_comes_with_the_drain, ending.drain_stuck}
+SMALL: Final = {
+    *core.SCENARIOS,
+    *tcp.SCENARIOS,
+    *tcp_ends.SCENARIOS,
+    ending.a_connection_that_comes_with_the_drain,
+    ending.drain_stuck,
+}
 """For these the tests take second cancels and another schedule too; `scripts/explore --all` does it for all."""
 
 
