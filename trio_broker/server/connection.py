@@ -118,7 +118,10 @@ class Connection:
             self._leave()
             self._broker.memory.add(-self._held_bytes)
             self._log.info("closed", reason=self.reason or "cancelled")
-            await self._transport.aclose()
+            try:
+                await self._transport.aclose()
+            except Exception:  # noqa: BLE001  an odd stream's; raised here it would take the place of Cancelled
+                self._log.exception("a stream could not be closed")
 
     def retire(self) -> None:
         """Leave the channel, so that nothing new comes; synchronous and idempotent."""
