@@ -56,6 +56,9 @@ UNOBSERVABLE: Final[dict[str, str]] = {
         "a connection has closed its transport when its task ends, however it ends; this is done once more by the "
         "accept loop, whose stream must not fail"
     ),
+    "by-hand/aclose-waits": (
+        "the accept loop closes what it accepted once more, in the step in which the connection's task ends"
+    ),
     "drop-cleanup/server.transport.StreamTransport.aclose": (
         "the accept loop closes what it accepted once more, in the step in which the connection's task ends"
     ),

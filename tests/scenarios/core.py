@@ -315,18 +315,18 @@ async def a_batch_for_two_that_wait() -> None:
 
 
 async def room_that_is_taken_back() -> None:
-    """A publisher waits for memory, and when there is some its queue is full: a consumer gave back what it had."""
+    """Two publishers wait for memory; when there is some, the queue of one is full, as a consumer gave back what it
+    had: it waits on, and the other goes on."""
     house = House(Limits(memory_bytes_max=2800, backlog_bytes_max=1500))
-    async with trio.open_nursery() as nursery:
+    async with trio.open_nursery() as nursery, house.subscribe("/queue/y") as other:
         async with house.subscribe(QUEUE):
             await house.publish("/queue/y", 2, "y")
             await house.publish(QUEUE, 3, "a")
-            nursery.start_soon(house.publish, QUEUE, 1, "b")
-            await trio.sleep(1)
-            nursery.start_soon(house.publish, "/queue/z", 1, "c")  # who has room as soon as there is memory
-            await trio.sleep(1)
+            for channel, name in (("/queue/z", "c"), (QUEUE, "b")):  # the consumer's leaving wakes the first, in vain
+                nursery.start_soon(house.publish, channel, 1, name)
+                await trio.sleep(1)
         await trio.sleep(1)
-        await house.receive("/queue/y", "y", 2, 1)
+        await house.take(other, "y", 2, 1)
         await trio.sleep(1)
         assert disturbed() or len(house.accepted) == 6
         await house.receive(QUEUE, "late", 4)
