@@ -50,6 +50,13 @@ async def to_a_quick_subscriber() -> None:
                 await sender.send_all(frame(b"/null") + b"".join(words))
             await trio.testing.wait_all_tasks_blocked()
             assert disturbed() or (len(house.received) == 28 and trio.current_time() == 1)
+            house.flusher.announce()  # as the poller does, which flushes in the same step
+            with suppress(trio.WouldBlock):
+                for number in range(28, 42):
+                    house.broker.publish_nowait(QUEUE, body(number, 20))
+            house.flusher.flush()
+            await trio.testing.wait_all_tasks_blocked()
+            assert disturbed() or (len(house.received) == 42 and trio.current_time() == 1)
         nursery.cancel_scope.cancel()
 
 
