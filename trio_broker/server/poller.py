@@ -62,10 +62,8 @@ class Poller:
         """
         try:
             while True:
-                if self._ready:
-                    await trio.lowlevel.checkpoint()
-                else:
-                    await trio.lowlevel.wait_readable(self._epoll.fileno())
+                await trio.lowlevel.wait_readable(self._epoll.fileno())  # at once, if the last step left something
+                if not self._ready:
                     self._ready = self._epoll.poll(0, _EVENTS_MAX)
                 self._flusher.announce()
                 end = trio.current_time() + _STEP_SECONDS
