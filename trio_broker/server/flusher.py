@@ -1,8 +1,8 @@
 """One task writes for all connections of a server what can be written without waiting.
 
-A mailbox that gets something does not wake a task of its connection; its connection stands in this line, and is
-flushed together with all others that got something meanwhile. Only where the system would take no more does the
-connection start a writer of its own (`Connection.flush`).
+A mailbox that gets something does not wake a task of its connection; the connection's speaker stands in this line, and
+is flushed together with all others that got something meanwhile. Only where the system would take no more does it start
+a writer of its own (`Speaker.flush`).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ __all__ = ["Flushable", "Flusher"]
 
 
 class Flushable(Protocol):
-    """What stands in the line: a connection."""
+    """What stands in the line: a connection's speaker."""
 
     def flush(self) -> None:
         """Write something, without waiting. What it raised would end the server."""
@@ -29,13 +29,13 @@ class Flusher:
     __slots__ = ("_idle", "_line", "_will_flush")
 
     def __init__(self) -> None:
-        self._line: list[Flushable] = []
+        self._line: dict[Flushable, None] = {}  # in order of arrival
         self._will_flush = False  # somebody will flush in this step or the next
         self._idle = trio.lowlevel.ParkingLot()
 
-    def add(self, connection: Flushable) -> None:
-        """This one has something to write; it is flushed once, soon."""
-        self._line.append(connection)
+    def add(self, speaker: Flushable) -> None:
+        """This one has something to write; it is flushed once, soon, however often it says so."""
+        self._line[speaker] = None
         if not self._will_flush:
             self._wake()
 
@@ -45,9 +45,9 @@ class Flusher:
 
     def flush(self) -> None:
         """Flush all who stand in line now; who has more left than one write stands in line again."""
-        line, self._line = self._line, []
-        for connection in line:
-            connection.flush()
+        line, self._line = self._line, {}
+        for speaker in line:
+            speaker.flush()
         self._will_flush = False
         if self._line:
             self._wake()

@@ -48,7 +48,6 @@ class Speaker:
         "_finished",
         "_flusher",
         "_has_finished",
-        "_in_line",
         "_is_mute",
         "_limits",
         "_said",
@@ -81,7 +80,6 @@ class Speaker:
         self._said = said
         self._stall = StallClock(limits, transport.unsent_bytes, transport.slack_bytes)
         self._tasks: trio.Nursery | None = None  # the writer's
-        self._in_line = False  # stands in the flusher's line
         self._writing = False  # there is a writer, and nobody else writes
         self._serving: Subscription | None = None  # whose turn was taken and is not over
         self._is_mute = False  # nothing more is to be said
@@ -108,13 +106,10 @@ class Speaker:
 
     def _stand_in_line(self) -> None:
         """There is something to write, or the end to be seen to."""
-        if not self._in_line:
-            self._in_line = True
-            self._flusher.add(self)
+        self._flusher.add(self)
 
     def flush(self) -> None:
         """Write something without waiting; what must wait is left to a writer. For the `Flusher`."""
-        self._in_line = False
         if self._writing or self._is_mute:
             return
         try:
