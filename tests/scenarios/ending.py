@@ -9,7 +9,19 @@ import trio
 import trio.testing
 
 from tests.scenarios.core_house import what_is_left
-from tests.scenarios.house import GONE, LOG, NOBODY, PATIENCE, QUEUE, SMALL, TOPIC, House, frame
+from tests.scenarios.house import (
+    GONE,
+    LOG,
+    NOBODY,
+    ONE_BEHIND_ANOTHER,
+    OTHER_QUEUE,
+    PATIENCE,
+    QUEUE,
+    SMALL,
+    TOPIC,
+    House,
+    frame,
+)
 from trio_broker import Limits, Server, serve
 from trio_broker.explorer import disturbed
 
@@ -131,9 +143,7 @@ async def a_drain_with_a_publisher_in_line() -> None:
 
     async with trio.open_nursery() as nursery:
         await house.start(nursery)
-        with suppress(trio.WouldBlock):
-            for number in range(10):
-                house.broker.publish_nowait(QUEUE, b"p %d " % number)
+        house.fill_queue()
         house.consumers.add("taker")
         house.received["taker"] = []
         async with house.peer(TOPIC) as stream:
@@ -141,8 +151,7 @@ async def a_drain_with_a_publisher_in_line() -> None:
             house.broker.publish_nowait(TOPIC, b"p 1 ".ljust(500, b"."))
             with suppress(*GONE), trio.move_on_after(PATIENCE):
                 if stream is not None:
-                    words = (QUEUE.encode(), b"a 1 ", b"/queue/other", b"a 2 ")
-                    await stream.send_all(b"".join(map(frame, words)))
+                    await stream.send_all(ONE_BEHIND_ANOTHER)
             await trio.sleep(1)
             nursery.start_soon(make_room)
             report = await house.drain()
@@ -269,13 +278,11 @@ async def a_drain_in_the_step_of_room() -> None:
     house = House()
     async with trio.open_nursery() as nursery:
         await house.start(nursery)
-        with suppress(trio.WouldBlock):
-            for number in range(10):
-                house.broker.publish_nowait(QUEUE, b"p %d " % number)
+        house.fill_queue()
         async with house.peer(NOBODY) as stream:
             with suppress(*GONE), trio.move_on_after(PATIENCE):
                 if stream is not None:
-                    await stream.send_all(b"".join(map(frame, (QUEUE.encode(), b"a 1 ", b"/queue/other", b"a 2 "))))
+                    await stream.send_all(ONE_BEHIND_ANOTHER)
             await trio.sleep(1)
             house.consumers.add("taker")
             received = house.received.setdefault("taker", [])
@@ -285,10 +292,10 @@ async def a_drain_in_the_step_of_room() -> None:
                 if house.server is not None:
                     house.server.begin_drain()
             await trio.sleep(1)
-            assert "/queue/other" not in house.broker.statistics().channels
+            assert OTHER_QUEUE not in house.broker.statistics().channels
             accepted = b"a 1 " in await what_is_left(house.broker)
             assert not (accepted and QUEUE in LOG.abandoned), "what was accepted was told as abandoned"
-            assert disturbed() or (accepted and LOG.abandoned == ["/queue/other"]), LOG.abandoned
+            assert disturbed() or (accepted and LOG.abandoned == [OTHER_QUEUE]), LOG.abandoned
         nursery.cancel_scope.cancel()
 
 
@@ -298,13 +305,11 @@ async def a_cancel_with_a_publisher_in_line() -> None:
     before = None
     async with trio.open_nursery() as servers:
         await house.start(servers)
-        with suppress(trio.WouldBlock):
-            for number in range(10):
-                house.broker.publish_nowait(QUEUE, b"p %d " % number)
+        house.fill_queue()
         async with house.peer(NOBODY) as stream:
             with suppress(*GONE), trio.move_on_after(PATIENCE):
                 if stream is not None:
-                    await stream.send_all(b"".join(map(frame, (QUEUE.encode(), b"a 1 ", b"/queue/other", b"a 2 "))))
+                    await stream.send_all(ONE_BEHIND_ANOTHER)
             await trio.sleep(1)
             before = house.broker.statistics().published
             servers.cancel_scope.cancel()

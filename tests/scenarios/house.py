@@ -43,7 +43,7 @@ SMALL = Limits(
     write_bytes_max=256,
 )
 
-TOPIC, QUEUE, NOBODY = "/topic/x", "/queue/x", "/null"
+TOPIC, QUEUE, OTHER_QUEUE, NOBODY = "/topic/x", "/queue/x", "/queue/other", "/null"
 
 GONE = (trio.BrokenResourceError, trio.ClosedResourceError, OSError)
 """What happens to a peer in a disturbed run; it goes home."""
@@ -129,6 +129,12 @@ class House:
             if "without calling task_status.started()" not in str(error):
                 raise
         return self.server
+
+    def fill_queue(self) -> None:
+        """Publish to the queue until it has no room."""
+        with suppress(trio.WouldBlock):
+            for number in range(10):
+                self.broker.publish_nowait(QUEUE, b"p %d " % number)
 
     @property
     def connections(self) -> int:
@@ -273,6 +279,10 @@ class House:
 
 def frame(payload: bytes) -> bytes:
     return struct.pack(">I", len(payload)) + payload
+
+
+ONE_BEHIND_ANOTHER = b"".join(map(frame, (QUEUE.encode(), b"a 1 ", OTHER_QUEUE.encode(), b"a 2 ")))
+"""Two messages of a peer that only sends; the first has to wait where the queue is full."""
 
 
 def cut(held: bytearray) -> bytes | None:

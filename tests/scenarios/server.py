@@ -8,7 +8,18 @@ from contextlib import suppress
 import trio
 
 from tests.scenarios.core_house import assert_in_order, what_is_left
-from tests.scenarios.house import GONE, NOBODY, PATIENCE, QUEUE, SMALL, TOPIC, House, frame
+from tests.scenarios.house import (
+    GONE,
+    NOBODY,
+    ONE_BEHIND_ANOTHER,
+    OTHER_QUEUE,
+    PATIENCE,
+    QUEUE,
+    SMALL,
+    TOPIC,
+    House,
+    frame,
+)
 from trio_broker import Overflow, PublishStalled
 from trio_broker.explorer import disturbed
 from trio_broker.explorer.network import Network
@@ -149,19 +160,16 @@ async def messages_of_which_the_first_waits() -> None:
     house = House()
     async with trio.open_nursery() as nursery:
         await house.start(nursery)
-        with suppress(trio.WouldBlock):
-            for number in range(10):
-                house.broker.publish_nowait(QUEUE, b"p %d " % number)
+        house.fill_queue()
         async with house.peer(NOBODY) as stream:
             if stream is not None:
                 with suppress(*GONE), trio.move_on_after(PATIENCE):
-                    words = (QUEUE, b"a 0 ", "/queue/other", b"b 0 ")
-                    await stream.send_all(b"".join(frame(w if isinstance(w, bytes) else w.encode()) for w in words))
+                    await stream.send_all(ONE_BEHIND_ANOTHER)
                     await trio.sleep(1)
-                    await stream.send_all(frame(b"/queue/other") + frame(b"b 1 "))
+                    await stream.send_all(frame(OTHER_QUEUE.encode()) + frame(b"a 3 "))
             await trio.sleep(1)
             channels = house.broker.statistics().channels
-            assert "/queue/other" not in channels, "what stands behind a message that waits has overtaken it"
+            assert OTHER_QUEUE not in channels, "what stands behind a message that waits has overtaken it"
             house.consumers.add("taker")
             received = house.received.setdefault("taker", [])
             async with house.broker.subscribe(QUEUE) as subscription:
@@ -169,7 +177,7 @@ async def messages_of_which_the_first_waits() -> None:
                     received.append(subscription.receive_nowait().body)
             await trio.sleep(1)
             left = await what_is_left(house.broker)
-            assert disturbed() or {b"a 0 ", b"b 0 ", b"b 1 "} < set(left)
+            assert disturbed() or {b"a 1 ", b"a 2 ", b"a 3 "} < set(left)
             assert_in_order(left)
         nursery.cancel_scope.cancel()
 
