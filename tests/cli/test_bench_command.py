@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import os
 import signal
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
 
-from tests.cli.processes import Running, broker, program
+from tests.cli.processes import PATIENCE_SECONDS, Running, broker, program
 from tests.cli.test_terminal import Terminal
+from trio_broker import connect
 
 KEYS = {
     "channel",
@@ -228,15 +230,25 @@ async def test_a_broker_of_its_own_that_dies() -> None:
 
 
 async def test_a_subscriber_that_the_broker_evicts() -> None:
-    """What comes while one message waits evicts; among so many messages there is one that does."""
+    """It reads nothing while it is stopped: once the sockets are full, a message waits, and the next one evicts."""
     limits = ("--overflow", "disconnect", "--mailbox-bytes-max", "1")
-    async with broker(*limits) as (server, port):
-        command = ("bench", "--port", str(port), "--size", "64KiB", "--count", "100000", "--json")
-        async with program(*command) as bench:
+    async with broker(*limits) as (server, port), connect(port=port) as client:
+        command = ("bench", "--port", str(port), "--size", "64KiB", "--count", "1000000", "--channel", "/topic/a")
+        async with client.subscribe("/topic/a") as bystander, program(*command, "--json") as bench:
+            name = (await bystander.receive()).body[:-1]  # of the run; its messages repeat it, and so do ours
+            with suppress(trio.EndOfChannel, trio.BrokenResourceError):  # evicted too: there is more than probes
+                while len((await bystander.receive()).body) < 65_536:
+                    pass
+            bench.signal(signal.SIGSTOP)
+            try:
+                with trio.fail_after(PATIENCE_SECONDS):
+                    while not any("evicted: " in line for line in server.log):
+                        await client.publish("/topic/a", name * (65_536 // len(name)))
+            finally:
+                bench.signal(signal.SIGCONT)
             assert await bench.end() == 1
             report = report_of(bench)
-            assert "the broker disconnected subscriber 1" in bench.log[0]
-        await server.until(lambda: any("evicted: " in line for line in server.log), "the eviction")
+            assert bench.log[0].startswith("Error: the broker disconnected subscriber 1")
     assert report["complete"] is False
     assert not has_rates(report)
 
