@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from trio_broker.limits import BATCH_COST, MESSAGE_COST, Limits, Overflow, StompLimits
+from trio_broker.limits import BATCH_COST, MESSAGE_COST, Limits, Overflow
 
 FIELDS = {field.name: field for field in dataclasses.fields(Limits)}
 NUMBERS = [name for name in FIELDS if name != "overflow"]
@@ -92,7 +92,7 @@ def test_every_limit_has_its_unit_in_its_name(name: str) -> None:
 
 
 def test_the_limits_of_stomp_say_why_and_in_what_unit_too() -> None:
-    more = [field for field in dataclasses.fields(StompLimits) if field.name not in FIELDS]
+    more = [field for field in dataclasses.fields(Limits) if field.name not in FIELDS]
     assert more
     for field in more:
         assert field.metadata["why"].strip()
@@ -100,7 +100,7 @@ def test_the_limits_of_stomp_say_why_and_in_what_unit_too() -> None:
         assert bound in {"max", "min"}
         assert unit in {"bytes", "seconds", "headers", "subscriptions", "transactions"}
     with pytest.raises(ValueError, match=r"headers_max is 0; it must be more than 0"):
-        StompLimits(headers_max=0)
+        Limits(headers_max=0)
 
 
 def test_costs_are_positive() -> None:

@@ -8,7 +8,9 @@
     ├── LimitReached              not now: a limit of the broker is used up
     ├── BrokerDraining            not now, nor later: the broker is on its way out
     ├── PublishStalled            they: the channel took nothing for too long
+    ├── NotOutstanding            you: settled what is not to be settled
     ├── SubscriptionEvicted       you: a subscription that did not keep up         (also a trio.BrokenResourceError)
+    ├── ServerRefused             you, or not now: the server ended the connection (also a trio.BrokenResourceError)
     └── ProtocolViolation         they: the peer sent what the protocol forbids
 
 Facts are in fields, so that a program can decide on them; the text is for people. Broken and closed transports are
@@ -25,8 +27,10 @@ __all__ = [
     "InvalidChannel",
     "LimitReached",
     "MessageTooLarge",
+    "NotOutstanding",
     "ProtocolViolation",
     "PublishStalled",
+    "ServerRefused",
     "SubscriptionEvicted",
 ]
 
@@ -98,6 +102,20 @@ class PublishStalled(BrokerError):
         self.waited_seconds = waited_seconds
 
 
+class NotOutstanding(BrokerError):
+    """An acknowledgement names a delivery that is not to be settled; nothing was changed.
+
+    Attributes:
+        number: of the delivery, as the acknowledgement has it.
+        reason: what is wrong with it.
+    """
+
+    def __init__(self, number: int, reason: str) -> None:
+        super().__init__(f"delivery {number:,} {reason}")
+        self.number = number
+        self.reason = reason
+
+
 class SubscriptionEvicted(BrokerError, trio.BrokenResourceError):
     """The broker ended this subscription because its owner did not keep up.
 
@@ -110,6 +128,22 @@ class SubscriptionEvicted(BrokerError, trio.BrokenResourceError):
         super().__init__(f"evicted from {shorten(channel)}: {reason}")
         self.channel = channel
         self.reason = reason
+
+
+class ServerRefused(BrokerError, trio.BrokenResourceError):
+    """The server ended a STOMP connection with ERROR, and says why.
+
+    Attributes:
+        message: why, in short, in the server's words.
+        detail: why, at length; may be empty.
+        receipt_id: of the frame that was at fault, if the server says.
+    """
+
+    def __init__(self, message: str, detail: str = "", receipt_id: str | None = None) -> None:
+        super().__init__(f"the server said: {shorten(message)}" + (f": {shorten(detail, 400)}" if detail else ""))
+        self.message = message
+        self.detail = detail
+        self.receipt_id = receipt_id
 
 
 class ProtocolViolation(BrokerError):

@@ -11,7 +11,7 @@ import dataclasses
 import enum
 from typing import Any, Final
 
-__all__ = ["BATCH_COST", "MESSAGE_COST", "Limits", "Overflow", "StompLimits"]
+__all__ = ["BATCH_COST", "MESSAGE_COST", "Limits", "Overflow"]
 
 KIB: Final = 1024
 MIB: Final = 1024 * KIB
@@ -70,12 +70,36 @@ class Limits:
     write_bytes_max: int = _limit(
         512 * KIB, "what a writer gathers into one write before others on the connection have their turn"
     )
+    header_bytes_max: int = _limit(16 * KIB, "command and headers of one frame, in bytes")
+    headers_max: int = _limit(128, "headers of one frame")
+    subscriptions_max: int = _limit(1024, "subscriptions that one connection has at once")
+    transactions_max: int = _limit(64, "transactions that one connection has open at once")
+    transaction_bytes_max: int = _limit(
+        32 * MIB, "all open transactions of one connection, in cost: two of the largest messages"
+    )
+    control_bytes_max: int = _limit(
+        MIB, "mark for receipts and other replies that a connection has yet to take; above it, it is not read"
+    )
+    heart_beat_seconds_min: float = _limit(
+        1.0, "shortest time between two heart-beats that a server offers and asks for"
+    )
     connections_max: int = _limit(16_384, "open connections a server: some 14 KiB each when idle")
     channels_max: int = _limit(16_384, "channels that exist at once: a peer must not fill the register with names")
     mailbox_bytes_max: int = _limit(
         4 * MIB, "mark of one subscription's mailbox, in cost: above it the overflow policy speaks"
     )
     backlog_bytes_max: int = _limit(32 * MIB, "mark of one queue's backlog, in cost: above it its publishers wait")
+    backlog_reserve_bytes_max: int = _limit(
+        32 * MIB,
+        "how far beyond that mark a connection with unsettled work may go, in cost: workers that send their result "
+        "before they acknowledge must not lock each other",
+    )
+    prefetch_messages: int = _limit(
+        256, "what a queue's subscriber that acknowledges is sent before it settles one, in messages, unless it says"
+    )
+    unsettled_bytes_max: int = _limit(
+        8 * MIB, "mark for what one connection was sent from queues and has not settled, in cost; above it, no more"
+    )
     memory_bytes_max: int = _limit(1024 * MIB, "mark for everything together, in cost: above it all publishers wait")
     stall_seconds_max: float = _limit(
         10.0, "an owner whose messages wait must move stall_bytes_min, or all, in this time; else it is evicted"
@@ -111,20 +135,3 @@ class Limits:
             raise ValueError(f"read_bytes_max is {self.read_bytes_max}; at most {_READ_BYTES_MAX} can be read at once")
         if self.frame_bytes_max > 2**32 - 1:
             raise ValueError(f"frame_bytes_max is {self.frame_bytes_max}; a frame's length has four bytes")
-
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class StompLimits(Limits):
-    """What a STOMP session bounds beyond that. Apart, so that nobody is offered a limit that does nothing yet: the
-    server does not speak STOMP."""
-
-    header_bytes_max: int = _limit(16 * KIB, "command and headers of one frame, in bytes")
-    headers_max: int = _limit(128, "headers of one frame")
-    subscriptions_max: int = _limit(1024, "subscriptions that one connection has at once")
-    transactions_max: int = _limit(64, "transactions that one connection has open at once")
-    transaction_bytes_max: int = _limit(
-        32 * MIB, "all open transactions of one connection, in cost: two of the largest messages"
-    )
-    heart_beat_seconds_min: float = _limit(
-        1.0, "shortest time between two heart-beats that a server offers and asks for"
-    )

@@ -9,22 +9,62 @@ own (`Message`) only where a person's code looks at it.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+import enum
+import math
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from types import MappingProxyType
 from typing import Any, Final, Protocol, TypeAlias, final
 
 from trio_broker.errors import InvalidChannel
 from trio_broker.limits import BATCH_COST, MESSAGE_COST
 
-__all__ = ["PLAIN", "Batch", "Codec", "Delivery", "Message", "is_queue", "plain_batch", "validate_channel"]
+__all__ = [
+    "PLAIN",
+    "AckMode",
+    "Batch",
+    "Codec",
+    "Delivery",
+    "Message",
+    "Settler",
+    "is_queue",
+    "plain_batch",
+    "validate_channel",
+]
 
 Part: TypeAlias = Any
 """One message as it arrived; opaque to all but the batch's codec."""
 
 _NO_HEADERS: Final[Mapping[str, str]] = MappingProxyType({})
 
+TEMPORARY: Final = "/queue/temporary/"
+"""How the names of temporary queues begin, to which only one connection subscribes."""
+
 NULL_CHANNEL: Final = "/null"
 """A name nobody can be sent to. A framed peer that only sends subscribes to it."""
+
+
+class AckMode(enum.StrEnum):
+    """How a subscriber settles what it gets."""
+
+    AUTO = "auto"
+    """Not at all: a message is settled when it was sent, or in process when it was received."""
+    CLIENT = "client"
+    """Cumulatively: a message settles all that were given to the subscription before it too."""
+    CLIENT_INDIVIDUAL = "client-individual"
+    """One by one."""
+
+
+class Settler(Protocol):
+    """Where a message is settled."""
+
+    def ack(self, number: int) -> None:
+        """It has been dealt with. Idempotent."""
+        ...
+
+    def nack(self, number: int, requeue: bool) -> None:
+        """It has not: somebody else is to have it, or nobody. Idempotent."""
+        ...
 
 
 @final
@@ -37,12 +77,49 @@ class Message:
         body: its payload, exactly as it was sent.
         headers: what was published with it; the framed protocol carries none.
         dropped_before: how many messages this subscription lost to its overflow policy right before this one.
+        redelivered: somebody, perhaps this very subscriber, may have had it before.
     """
 
     channel: str
     body: bytes
     headers: Mapping[str, str] = dataclasses.field(default_factory=lambda: _NO_HEADERS)
     dropped_before: int = 0
+    redelivered: bool = False
+    _settler: Settler | None = dataclasses.field(default=None, repr=False, compare=False)
+    _number: int = dataclasses.field(default=0, repr=False, compare=False)
+
+    def ack(self) -> None:
+        """It has been dealt with. Nothing where there is nothing to settle; idempotent.
+
+        Cancellation: never; this is synchronous.
+        """
+        if self._settler is not None:
+            self._settler.ack(self._number)
+
+    def nack(self, *, requeue: bool = True) -> None:
+        """It has not been dealt with. Nothing where there is nothing to settle; idempotent.
+
+        Args:
+            requeue: whether it goes back to its queue, where it stood; otherwise it is given up.
+
+        Cancellation: never; this is synchronous.
+        """
+        if self._settler is not None:
+            self._settler.nack(self._number, requeue)
+
+    @asynccontextmanager
+    async def process(self) -> AsyncIterator[Message]:
+        """Deal with it in a block: acknowledged on leaving in order, back in its queue after an error.
+
+        Cancellation: entering and leaving are never cancelled: they have no checkpoint. A block that is cancelled has
+        not dealt with its message, which goes back.
+        """
+        try:
+            yield self
+        except BaseException:
+            self.nack()
+            raise
+        self.ack()
 
 
 class Codec(Protocol):
@@ -62,23 +139,34 @@ class Batch:
     """Messages for one channel that arrived together, in the encoding they arrived in.
 
     Immutable, but for the encodings that subscribers share (`share`).
+
+    Attributes:
+        expires_at: when its messages are of no use any more, on Trio's clock; infinite for never.
     """
 
-    __slots__ = ("bytes", "channel", "codec", "cost", "encodings", "parts")
+    __slots__ = ("bytes", "channel", "codec", "cost", "encodings", "expires_at", "parts")
 
-    def __init__(self, channel: str, parts: Sequence[Part], codec: Codec, size_bytes: int | None = None) -> None:
+    def __init__(
+        self,
+        channel: str,
+        parts: Sequence[Part],
+        codec: Codec,
+        size_bytes: int | None = None,
+        expires_at: float = math.inf,
+    ) -> None:
         self.channel = channel
         self.parts = parts
         self.codec = codec
         self.bytes = codec.measure(parts) if size_bytes is None else size_bytes
         self.cost = self.bytes + MESSAGE_COST * len(parts) + BATCH_COST
         self.encodings: dict[Codec, bytes] | None = None
+        self.expires_at = expires_at
 
     def __len__(self) -> int:
         return len(self.parts)
 
     def __getitem__(self, which: slice) -> Batch:
-        return Batch(self.channel, self.parts[which], self.codec)
+        return Batch(self.channel, self.parts[which], self.codec, None, self.expires_at)
 
     def __repr__(self) -> str:
         return f"<Batch of {len(self)} for {self.channel!r}, {self.bytes} bytes>"

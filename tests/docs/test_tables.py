@@ -7,7 +7,7 @@ import re
 
 from tests.docs.markdown import ROOT, rows
 from trio_broker import BrokerStatistics, Limits, Overflow
-from trio_broker.limits import BATCH_COST, MESSAGE_COST, StompLimits
+from trio_broker.limits import BATCH_COST, MESSAGE_COST
 
 ARCHITECTURE = ROOT / "docs/architecture.md"
 CONNECTION = ROOT / "trio_broker/server/connection.py"
@@ -45,7 +45,7 @@ def test_the_costs_in_the_pages_are_those_of_the_code() -> None:
 
 def test_limits_are_called_by_their_names() -> None:
     """Whatever looks like a limit in a page is one."""
-    fields = {field.name for field in dataclasses.fields(StompLimits)}
+    fields = {field.name for field in dataclasses.fields(Limits)}
     for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
         named = set(re.findall(r"\b(?!x_)[a-z]+(?:_[a-z]+)*_(?:max|min)\b", page.read_text()))
         assert named - {"seconds_max"} <= fields, page  # which is a parameter, in a table of expressions

@@ -214,7 +214,6 @@ async def test_each_frame_has_its_own_time(autojump_clock: MockClock, logs: Logs
         (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", "a TLS handshake"),
         (b"SSH-2.0-OpenSSH_9.6\r\n", "an SSH client"),
         (b"*1\r\n$4\r\nPING\r\n", "a Redis client"),
-        (b"CONNECT\naccept-version:1.2\n\n\0", "a STOMP client"),
         (b"AMQP\0\0\x09\x01", "an AMQP client"),
     ],
 )

@@ -6,7 +6,7 @@ import dataclasses
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
-from trio_broker.limits import StompLimits
+from trio_broker.limits import Limits
 from trio_broker.wire.stomp_commands import (
     Ack,
     Commit,
@@ -24,7 +24,7 @@ from trio_broker.wire.stomp_server import StompServerSession
 
 VERSIONS = ("1.0", "1.1", "1.2")
 
-SMALL = StompLimits(
+SMALL = Limits(
     frame_bytes_max=64,
     channel_bytes_max=24,
     header_bytes_max=160,
@@ -47,9 +47,9 @@ def hello(version: str = "1.2", *lines: str) -> bytes:
     return raw("CONNECT", f"accept-version:{version}", "host:x", *lines)
 
 
-def connected(version: str = "1.2", limits: StompLimits | None = None) -> StompServerSession:
+def connected(version: str = "1.2", limits: Limits | None = None) -> StompServerSession:
     """A session whose peer is connected."""
-    session = StompServerSession(limits or StompLimits())
+    session = StompServerSession(limits or Limits())
     connect, reply = session.receive_data(hello(version))
     assert isinstance(connect, Connect)
     assert connect.version == version

@@ -9,16 +9,15 @@ import pytest
 from tests.wire.stomp_streams import SMALL, VERSIONS, connected, raw
 from tests.wire.streams import drip
 from trio_broker.errors import ProtocolViolation
-from trio_broker.limits import StompLimits
-from trio_broker.message import Message
+from trio_broker.limits import Limits
+from trio_broker.message import AckMode, Message
 from trio_broker.wire.stomp_client import Connected, Receipt, Received, ServerError, StompClientSession
-from trio_broker.wire.stomp_commands import AckMode
 from trio_broker.wire.stomp_heartbeat import HeartBeat
 
 
-def client_of(version: str = "1.2", limits: StompLimits | None = None) -> StompClientSession:
+def client_of(version: str = "1.2", limits: Limits | None = None) -> StompClientSession:
     """A client whose server accepted it."""
-    session = StompClientSession(limits or StompLimits(), versions=(version,))
+    session = StompClientSession(limits or Limits(), versions=(version,))
     session.connect("h")
     assert session.receive_data(raw("CONNECTED", f"version:{version}")) == [Connected(version)]
     return session
@@ -36,26 +35,26 @@ def received(version: str = "1.2", *lines: str, body: bytes = b"") -> Received:
 
 
 def test_s46_connect() -> None:
-    session = StompClientSession(StompLimits())
+    session = StompClientSession(Limits())
     assert session.connect("h") == b"CONNECT\naccept-version:1.2\nhost:h\n\n\0"
-    session = StompClientSession(StompLimits(), versions=("1.0", "1.1", "1.2"), heart_beat=HeartBeat(1, 2))
+    session = StompClientSession(Limits(), versions=("1.0", "1.1", "1.2"), heart_beat=HeartBeat(1, 2))
     assert session.connect("h", "me", ":=123\\") == (
         b"CONNECT\naccept-version:1.0,1.1,1.2\nhost:h\nlogin:me\npasscode::=123\\\nheart-beat:1,2\n\n\0"
     )
-    assert StompClientSession(StompLimits(), versions=("1.0",)).connect("h") == b"CONNECT\nhost:h\n\n\0"
+    assert StompClientSession(Limits(), versions=("1.0",)).connect("h") == b"CONNECT\nhost:h\n\n\0"
 
 
 @pytest.mark.parametrize("value", ["a\nb", "a\rb", "a\0b", "\ud800"])
 def test_s46_connect_writes_nothing_that_would_need_an_escape(value: str) -> None:
     for arguments in (("h", "l", value), ("h", value, "p"), (value,)):
         with pytest.raises(ValueError, match="cannot be written in CONNECT"):
-            StompClientSession(StompLimits()).connect(*arguments)
+            StompClientSession(Limits()).connect(*arguments)
 
 
 @pytest.mark.parametrize("versions", [(), ("1.3",), ("1.2", "2.0")])
 def test_s46_a_client_speaks_known_versions(versions: tuple[str, ...]) -> None:
     with pytest.raises(ValueError, match=r"allowed are 1\.0, 1\.1, 1\.2"):
-        StompClientSession(StompLimits(), versions=versions)
+        StompClientSession(Limits(), versions=versions)
 
 
 def test_s46_every_frame() -> None:
@@ -124,7 +123,7 @@ def test_s47_what_a_version_cannot_write_is_refused(version: str, name: str, val
 
 
 def test_s12_s15_connected() -> None:
-    session = StompClientSession(StompLimits(), versions=("1.1", "1.2"), heart_beat=HeartBeat(0, 5))
+    session = StompClientSession(Limits(), versions=("1.1", "1.2"), heart_beat=HeartBeat(0, 5))
     assert session.version is None
     assert session.receive_eof() == "the stream ended before a connection was made"
     frame = raw("CONNECTED", "version:1.1", "heart-beat:9,9", "session:a\\b", "server:x/1")
@@ -134,14 +133,14 @@ def test_s12_s15_connected() -> None:
 
 
 def test_s12_a_server_that_names_no_version_speaks_1_0() -> None:
-    session = StompClientSession(StompLimits(), versions=("1.0", "1.2"))
+    session = StompClientSession(Limits(), versions=("1.0", "1.2"))
     assert session.receive_data(raw("CONNECTED")) == [Connected("1.0")]
 
 
 @pytest.mark.parametrize("lines", [(), ("version:1.1",), ("version:9",), ("version:1.2", "heart-beat:x")])
 def test_s12_s15_a_server_that_chooses_what_was_not_offered_is_refused(lines: tuple[str, ...]) -> None:
     with pytest.raises(ProtocolViolation):
-        StompClientSession(StompLimits()).receive_data(raw("CONNECTED", *lines))
+        StompClientSession(Limits()).receive_data(raw("CONNECTED", *lines))
 
 
 def test_s29_s32_s33_messages() -> None:
@@ -158,7 +157,7 @@ def test_s21_receipts() -> None:
 
 
 def test_s42_an_error_ends_the_conversation() -> None:
-    for session in (client_of(), StompClientSession(StompLimits())):
+    for session in (client_of(), StompClientSession(Limits())):
         frame = raw("ERROR", "message:no", "receipt-id:r", "x:y", body=b"because")
         (event,) = session.receive_data(frame + raw("NONSENSE"))
         assert event == ServerError("no", b"because", "r", {"message": "no", "receipt-id": "r", "x": "y"})

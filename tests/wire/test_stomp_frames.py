@@ -8,7 +8,7 @@ import pytest
 
 from tests.wire.stomp_streams import SMALL, VERSIONS, Seen, connected, error_in, error_of, hello, messages_in, raw
 from tests.wire.streams import drip
-from trio_broker.limits import StompLimits
+from trio_broker.limits import Limits
 from trio_broker.wire import stomp_frames as module
 from trio_broker.wire import stomp_heads
 from trio_broker.wire.stomp_commands import Connect, Fail, Reply
@@ -17,7 +17,7 @@ from trio_broker.wire.stomp_server import StompServerSession
 SEND = b"SEND\ndestination:/queue/a\n"
 
 
-def sent(data: bytes, version: str = "1.2", limits: StompLimits | None = None) -> list[tuple[bytes, dict[str, str]]]:
+def sent(data: bytes, version: str = "1.2", limits: Limits | None = None) -> list[tuple[bytes, dict[str, str]]]:
     """The messages to /queue/a that these bytes are, and nothing else."""
     commands = connected(version, limits).receive_data(data)
     messages = messages_in(commands)
@@ -26,7 +26,7 @@ def sent(data: bytes, version: str = "1.2", limits: StompLimits | None = None) -
     return [(body, dict(headers)) for body, headers in messages["/queue/a"]]
 
 
-def refused(data: bytes, version: str = "1.2", limits: StompLimits | None = None) -> Seen:
+def refused(data: bytes, version: str = "1.2", limits: Limits | None = None) -> Seen:
     """The ERROR that these bytes alone lead to, whole or dripped; the session is deaf then and holds nothing."""
     session = connected(version, limits)
     commands = session.receive_data(data)
@@ -115,7 +115,7 @@ def test_s2_a_carriage_return_elsewhere_in_a_header_is_refused_in_1_2() -> None:
 
 def test_s2_the_frame_that_connects_may_have_either() -> None:
     for end in ("\n", "\r\n"):
-        session = StompServerSession(StompLimits())
+        session = StompServerSession(Limits())
         connect, _ = session.receive_data(raw("CONNECT", "accept-version:1.1", "host:x", "login:me", end=end))
         assert isinstance(connect, Connect)
         assert (connect.version, connect.host, connect.login) == ("1.1", "x", "me")
@@ -170,7 +170,7 @@ def test_s4_only_send_may_have_a_body(command: str, version: str) -> None:
 
 def test_s4_the_frame_that_connects_has_no_body() -> None:
     for data in (raw("CONNECT", "accept-version:1.2", body=b"x"), raw("STOMP", "content-length:1", body=b"x")):
-        assert "body in" in error_in(StompServerSession(StompLimits()).receive_data(data))["message"]
+        assert "body in" in error_in(StompServerSession(Limits()).receive_data(data))["message"]
 
 
 def test_s4_other_bodies_are_ignored_in_1_0() -> None:
@@ -212,13 +212,13 @@ def test_s5_another_escape_is_fatal(version: str, escape: str) -> None:
 
 
 def test_s6_the_frame_that_connects_has_no_escapes() -> None:
-    session = StompServerSession(StompLimits())
+    session = StompServerSession(Limits())
     connect, _ = session.receive_data(hello("1.2", "login:a\\tb", "passcode::=123:\\c"))
     assert isinstance(connect, Connect)
     assert (connect.login, connect.passcode) == ("a\\tb", ":=123:\\c")
     assert "123" not in repr(connect)
     data = raw("CONNECT", "accept-version:1.2", "login:a\\tb\rc", end="\r\n")
-    connect, _ = StompServerSession(StompLimits()).receive_data(data)
+    connect, _ = StompServerSession(Limits()).receive_data(data)
     assert isinstance(connect, Connect)
     assert connect.login == "a\\tb\rc"
 
@@ -243,7 +243,7 @@ def test_s8_headers_are_never_trimmed(version: str) -> None:
 def test_s8_headers_are_trimmed_in_1_0() -> None:
     data = raw("SEND", "destination: /queue/a", "content-length: 1", " x :\ty ", body=b"z")
     assert sent(data, "1.0") == [(b"z", {"x": "\ty"})]
-    session = StompServerSession(StompLimits())
+    session = StompServerSession(Limits())
     connect, _ = session.receive_data(raw("CONNECT", "login: me", "passcode: it "))
     assert isinstance(connect, Connect)
     assert (connect.version, connect.login, connect.passcode) == ("1.0", "me", "it")
@@ -299,12 +299,12 @@ def test_s10_the_size_of_a_body_is_limited(announced: bool) -> None:
 
 def test_s10_what_is_announced_is_refused_at_its_head() -> None:
     session = connected()
-    data = SEND + b"receipt:r\ncontent-length:%d\n\n" % (StompLimits().frame_bytes_max + 1)
+    data = SEND + b"receipt:r\ncontent-length:%d\n\n" % (Limits().frame_bytes_max + 1)
     assert session.receive_data(data[:-1]) == []
     seen = error_in(session.receive_data(data[-1:]))
     assert "16,777,216 bytes" in seen["message"]
     assert seen["receipt-id"] == "r"
-    assert connected().receive_data(SEND + b"content-length:%d\n\n" % StompLimits().frame_bytes_max) == []
+    assert connected().receive_data(SEND + b"content-length:%d\n\n" % Limits().frame_bytes_max) == []
 
 
 # -- what it costs ---------------------------------------------------------------------------------------------------
@@ -384,7 +384,7 @@ def test_only_so_many_heads_are_remembered() -> None:
 
 
 def test_a_version_holds_from_the_very_next_frame() -> None:
-    session = StompServerSession(StompLimits())
+    session = StompServerSession(Limits())
     commands = session.receive_data(hello("1.1") + raw("SEND", "destination:/queue/a", r"x:\c"))
     assert messages_in(commands) == {"/queue/a": [(b"", {"x": ":"})]}
     assert [type(command) for command in commands[:2]] == [Connect, Reply]

@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 from tests.wire.stomp_streams import HELD_MAX, SMALL, VERSIONS, Stretch, connected, hello, messages_in, raw, stretches
 from tests.wire.streams import cut_at, cuts, drip, settled
 from trio_broker.errors import ProtocolViolation
-from trio_broker.limits import StompLimits
-from trio_broker.message import Delivery, Message
+from trio_broker.limits import Limits
+from trio_broker.message import AckMode, Delivery, Message
 from trio_broker.wire.stomp_client import Received, StompClientSession
-from trio_broker.wire.stomp_commands import AckMode, Fail, Publish, StompCommand, Subscribe
+from trio_broker.wire.stomp_commands import Fail, Publish, StompCommand, Subscribe
 from trio_broker.wire.stomp_server import StompServerSession
 from trio_broker.wire.stomp_versions import VERSIONS as KNOWN
 
@@ -177,7 +177,7 @@ def messages(draw: st.DrawFn, version: str) -> Message:
 def test_what_one_client_sends_another_receives(data: st.DataObject, version: str, places: list[int]) -> None:
     """Through both halves of the client and both of the server, in one version, cut anywhere."""
     sent = data.draw(st.lists(messages(version), max_size=6))
-    client = StompClientSession(StompLimits(), versions=(version,))
+    client = StompClientSession(Limits(), versions=(version,))
     client.receive_data(raw("CONNECTED", f"version:{version}"))
     stream = b"".join(map(client.send, sent)) + client.subscribe("/queue/a:b", "i:d", ack=AckMode.CLIENT)
     server = connected(version)
@@ -207,13 +207,13 @@ def test_what_one_client_sends_another_receives(data: st.DataObject, version: st
 def test_headers_survive_a_change_of_version(data: st.DataObject, sender: str, receiver: str) -> None:
     """Each header arrives as it was sent, or not at all where the receiver's version cannot write it."""
     message = data.draw(messages(sender))
-    out = StompClientSession(StompLimits(), versions=(sender,))
+    out = StompClientSession(Limits(), versions=(sender,))
     out.receive_data(raw("CONNECTED", f"version:{sender}"))
     (publish,) = connected(sender).receive_data(out.send(message))
     (subscribe,) = connected(receiver).receive_data(raw("SUBSCRIBE", "id:1", "destination:/topic/x"))
     assert isinstance(publish, Publish)
     assert isinstance(subscribe, Subscribe)
-    back = StompClientSession(StompLimits(), versions=(receiver,))
+    back = StompClientSession(Limits(), versions=(receiver,))
     back.receive_data(raw("CONNECTED", f"version:{receiver}"))
     (event,) = back.receive_data(subscribe.encoder.encode([Delivery(publish.batch)], 1))
     assert isinstance(event, Received)

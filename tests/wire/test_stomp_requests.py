@@ -21,9 +21,9 @@ from tests.wire.stomp_streams import (
     subscribe,
 )
 from trio_broker.limits import MESSAGE_COST
+from trio_broker.message import AckMode
 from trio_broker.wire.stomp_commands import (
     Ack,
-    AckMode,
     Commit,
     Disconnect,
     Fail,

@@ -23,7 +23,7 @@ from tests.wire.stomp_streams import (
     subscribe,
 )
 from trio_broker.errors import ProtocolViolation
-from trio_broker.limits import StompLimits
+from trio_broker.limits import Limits
 from trio_broker.wire.stomp_commands import (
     Ack,
     Connect,
@@ -41,7 +41,7 @@ from trio_broker.wire.stomp_server import StompServerSession
 
 @pytest.mark.parametrize("command", ["CONNECT", "STOMP"])
 def test_s11_s14_connect_or_stomp_begins_a_conversation(command: str) -> None:
-    session = StompServerSession(StompLimits(), session_id="s-1", server_name="name/1")
+    session = StompServerSession(Limits(), session_id="s-1", server_name="name/1")
     connect, reply = session.receive_data(raw(command, "accept-version:1.2", "host:h", "login:l", "passcode:p"))
     assert connect == Connect("1.2", "h", "l", "p", NO_HEART_BEAT)
     assert isinstance(reply, Reply)
@@ -51,7 +51,7 @@ def test_s11_s14_connect_or_stomp_begins_a_conversation(command: str) -> None:
 
 @pytest.mark.parametrize("command", ["SEND", "SUBSCRIBE", "DISCONNECT", "CONNECTED", "connect", "GET / HTTP/1.1"])
 def test_s11_nothing_comes_before_it(command: str) -> None:
-    session = StompServerSession(StompLimits())
+    session = StompServerSession(Limits())
     seen = error_in(session.receive_data(raw(command, "destination:/queue/a", "id:1", "receipt:r")))
     assert command in seen["message"]
     assert b"allowed are CONNECT, STOMP" in seen.body
@@ -65,7 +65,7 @@ def test_s11_it_comes_once(version: str) -> None:
 
 
 def test_s11_it_is_given_no_receipt() -> None:
-    commands = StompServerSession(StompLimits()).receive_data(hello("1.2", "receipt:r"))
+    commands = StompServerSession(Limits()).receive_data(hello("1.2", "receipt:r"))
     assert kinds(commands) == ["Connect", "Reply"]
     assert receipts_in(commands) == []
 
@@ -86,7 +86,7 @@ def test_s11_it_is_given_no_receipt() -> None:
 )
 def test_s12_s14_the_highest_common_version_is_spoken(accepted: str | None, chosen: str) -> None:
     lines = [] if accepted is None else [f"accept-version:{accepted}"]
-    connect, reply = StompServerSession(StompLimits()).receive_data(raw("CONNECT", *lines, "host:x"))
+    connect, reply = StompServerSession(Limits()).receive_data(raw("CONNECT", *lines, "host:x"))
     assert isinstance(connect, Connect)
     assert isinstance(reply, Reply)
     assert connect.version == chosen
@@ -97,7 +97,7 @@ def test_s12_s14_the_highest_common_version_is_spoken(accepted: str | None, chos
 
 @pytest.mark.parametrize("accepted", ["", "1.3", "2.0,3.0", "1", "1.20", "x"])
 def test_s12_no_common_version_is_an_error_that_names_ours(accepted: str) -> None:
-    session = StompServerSession(StompLimits())
+    session = StompServerSession(Limits())
     seen = error_in(session.receive_data(raw("CONNECT", f"accept-version:{accepted}", "host:x") + send()))
     assert seen["version"] == "1.0,1.1,1.2"
     assert seen.body == b"Supported protocol versions are 1.0 1.1 1.2"
@@ -106,7 +106,7 @@ def test_s12_no_common_version_is_an_error_that_names_ours(accepted: str) -> Non
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_s13_a_host_is_not_insisted_on(version: str) -> None:
-    connect, _ = StompServerSession(StompLimits()).receive_data(raw("CONNECT", f"accept-version:{version}"))
+    connect, _ = StompServerSession(Limits()).receive_data(raw("CONNECT", f"accept-version:{version}"))
     assert isinstance(connect, Connect)
     assert (connect.host, connect.login, connect.passcode) == (None, None, None)
 
@@ -119,7 +119,7 @@ def test_s13_a_host_is_not_insisted_on(version: str) -> None:
     [("0,0", "0,0"), ("500,300", "1000,1000"), ("5000,0", "0,5000"), ("0,7000", "7000,0"), ("2000,3000", "3000,2000")],
 )
 def test_s15_both_sides_wishes_are_met(theirs: str, agreed: str) -> None:
-    connect, reply = StompServerSession(StompLimits()).receive_data(hello("1.2", f"heart-beat:{theirs}"))
+    connect, reply = StompServerSession(Limits()).receive_data(hello("1.2", f"heart-beat:{theirs}"))
     assert isinstance(connect, Connect)
     assert isinstance(reply, Reply)
     assert str(connect.heart_beat) == agreed
@@ -135,7 +135,7 @@ def test_s15_what_holds_for_one_side_holds_for_the_other() -> None:
 
 @pytest.mark.parametrize("value", ["", "1", "1,", ",1", "a,b", "-1,0", "1,2,3", "1.5,0"])
 def test_s15_a_heart_beat_header_has_two_numbers(value: str) -> None:
-    seen = error_in(StompServerSession(StompLimits()).receive_data(hello("1.1", f"heart-beat:{value}")))
+    seen = error_in(StompServerSession(Limits()).receive_data(hello("1.1", f"heart-beat:{value}")))
     assert "heart-beat" in seen["message"]
     with pytest.raises(ProtocolViolation, match="two numbers"):
         parse_heart_beat(value)
@@ -143,7 +143,7 @@ def test_s15_a_heart_beat_header_has_two_numbers(value: str) -> None:
 
 def test_s15_none_is_promised_to_a_client_of_1_0_or_one_that_says_nothing() -> None:
     for lines in (("accept-version:1.0", "heart-beat:1,x"), ("accept-version:1.2",)):
-        connect, reply = StompServerSession(StompLimits()).receive_data(raw("CONNECT", *lines))
+        connect, reply = StompServerSession(Limits()).receive_data(raw("CONNECT", *lines))
         assert isinstance(connect, Connect)
         assert isinstance(reply, Reply)
         assert connect.heart_beat == NO_HEART_BEAT == parse_heart_beat(None)
@@ -151,7 +151,7 @@ def test_s15_none_is_promised_to_a_client_of_1_0_or_one_that_says_nothing() -> N
 
 
 def test_s15_the_offer_follows_the_limit() -> None:
-    assert offer_of(StompLimits(heart_beat_seconds_min=0.25).heart_beat_seconds_min) == HeartBeat(250, 250)
+    assert offer_of(Limits(heart_beat_seconds_min=0.25).heart_beat_seconds_min) == HeartBeat(250, 250)
     assert offer_of(1e-9) == HeartBeat(1, 1)
     assert offer_of(math.inf) == NO_HEART_BEAT
 
@@ -302,7 +302,7 @@ def test_s42_the_broker_can_refuse_what_the_session_passed_on() -> None:
     assert seen.body == b"no such place: x; try another"
     assert session.receive_data(send()) == []
     assert session.held_bytes == 0
-    (seen,) = frames_in(StompServerSession(StompLimits()).refuse("access refused"))
+    (seen,) = frames_in(StompServerSession(Limits()).refuse("access refused"))
     assert "receipt-id" not in seen
 
 
@@ -332,7 +332,7 @@ def test_s42_an_error_names_no_receipt_of_another_frame() -> None:
 
 
 def test_s43_what_the_end_of_the_stream_means() -> None:
-    session = StompServerSession(StompLimits())
+    session = StompServerSession(Limits())
     assert not session.greeted
     assert session.receive_eof() == "the stream ended before a connection was made"
     session.receive_data(b"\n")
@@ -354,6 +354,6 @@ def test_s45_what_was_whole_before_a_violation_counts() -> None:
 
 
 def test_everything_may_come_in_one_read() -> None:
-    session = StompServerSession(StompLimits())
+    session = StompServerSession(Limits())
     commands = session.receive_data(hello("1.1") + subscribe("0") + send(b"x") + raw("DISCONNECT"))
     assert kinds(commands) == ["Connect", "Reply", "Subscribe", "Publish", "Disconnect"]

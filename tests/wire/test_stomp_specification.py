@@ -8,7 +8,7 @@ import re
 
 import pytest
 
-from trio_broker.limits import StompLimits
+from trio_broker.limits import Limits
 
 ROOT = pathlib.Path(__file__).parents[2]
 TEXT = (ROOT / "docs" / "stomp.md").read_text(encoding="utf-8")
@@ -72,7 +72,7 @@ def test_the_code_cites_clauses_that_exist() -> None:
 
 
 def test_limits_are_given_with_their_defaults() -> None:
-    defaults = dataclasses.asdict(StompLimits())
+    defaults = dataclasses.asdict(Limits())
     given = re.findall(r"`(\w+_(?:max|min))`\s+\(([\d,]+)\)", TEXT)
     assert len(given) >= 8
     assert given == [

@@ -3,11 +3,13 @@
 - `broker`: the register and the verbs. `local`: a subscription for a program's own tasks.
 - `topic`, `queue`: choosing the receivers. `channel`: what both have in common. `line`: the publishers' line.
 - `subscription`, `mailbox`, `outbox`: the way from a channel to an owner. `backlog`: what waits for a taker.
+- `ledger`: what an owner has and is to settle.
 - `memory`: the account of everything. `statistics`: what can be counted.
 """
 
 from trio_broker.core.broker import Broker, open_broker
 from trio_broker.core.channel import stall_reason
+from trio_broker.core.ledger import Ledger
 from trio_broker.core.local import LocalSubscription
 from trio_broker.core.outbox import Outbox
 from trio_broker.core.statistics import BrokerStatistics, ChannelStatistics, SubscriptionStatistics
@@ -17,6 +19,7 @@ __all__ = [
     "Broker",
     "BrokerStatistics",
     "ChannelStatistics",
+    "Ledger",
     "LocalSubscription",
     "Outbox",
     "Subscription",

@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
-from itertools import repeat
+from itertools import groupby, repeat
 from operator import itemgetter
 from typing import Any, Final, final
 
 from trio_broker.core.memory import Memory
+from trio_broker.limits import BATCH_COST
 from trio_broker.message import PLAIN, Batch, Codec, Delivery
 
 __all__ = ["Backlog"]
@@ -29,12 +30,14 @@ take a little more must not get all that several had."""
 class Backlog:
     """Deliveries in order of position, entered in the broker's account."""
 
-    __slots__ = ("_fresh", "_memory", "_returned", "cost", "messages")
+    __slots__ = ("_begun", "_begun_index", "_fresh", "_memory", "_returned", "cost", "messages")
 
     def __init__(self, memory: Memory) -> None:
         self._memory = memory
         self._fresh: deque[Delivery] = deque()
         self._returned: list[tuple[int, Delivery]] = []  # a heap of (first position, delivery); positions are unique
+        self._begun: Delivery | None = None  # the front, where its first messages have gone one by one
+        self._begun_index = 0  # the first that is still here
         self.cost = 0
         self.messages = 0
 
@@ -45,19 +48,44 @@ class Backlog:
 
     def give_back(self, delivery: Delivery) -> None:
         """A delivery that was given before; it goes where its positions say."""
+        self._put_begun_back()
         heapq.heappush(self._returned, (delivery.positions[0], delivery))
         self._count(delivery, 1)
 
-    def pop(self) -> Delivery | None:
-        """Take a delivery off the front: its messages come before all that stay. None if nothing waits."""
-        if self._returned:
+    def pop(self, messages_max: int | None = None) -> Delivery | None:
+        """Take a delivery off the front: its messages come before all that stay. None if nothing waits.
+
+        Args:
+            messages_max: take only so many of its messages; None for all.
+        """
+        if self._begun is not None:
+            delivery = self._begun
+        elif self._returned:
             delivery = self._pop_returned()
         elif self._fresh:
             delivery = self._fresh.popleft()
         else:
             return None
+        start, self._begun_index = self._begun_index, 0
+        self._begun = None
+        if messages_max is not None and len(delivery) - start > messages_max:
+            # What is left stays where it is: cutting it off each time would take time in the square of its length.
+            self._begun, self._begun_index = delivery, start + messages_max
+            delivery = delivery[start : start + messages_max]
+            self.messages -= len(delivery)
+            self._correct(BATCH_COST - delivery.batch.cost)
+            return delivery
+        if start:
+            delivery = delivery[start:]
         self._count(delivery, -1)
         return delivery
+
+    def _put_begun_back(self) -> None:
+        """What is left of the front is one of those that were returned: something may come before it now."""
+        if self._begun is not None:
+            left, self._begun = self._begun[self._begun_index :], None
+            self._begun_index = 0
+            heapq.heappush(self._returned, (left.positions[0], left))
 
     def clear(self) -> int:
         """Give everything up; return how many messages that were."""
@@ -104,15 +132,27 @@ def _merge(deliveries: list[Delivery]) -> list[Delivery]:
     codec: Codec = batch.codec
     if any(delivery.batch.codec is not codec for delivery in deliveries):
         codec = PLAIN
-    rows: list[tuple[int, int, Any]] = []
+    rows: list[tuple[int, int, Any, float]] = []
     for delivery in deliveries:
         parts = delivery.batch.parts if delivery.batch.codec is codec else list(delivery.batch)
-        rows.extend(zip(delivery.positions, delivery.attempts or repeat(0), parts, strict=False))
+        expires_at = repeat(delivery.batch.expires_at)
+        rows.extend(zip(delivery.positions, delivery.attempts or repeat(0), parts, expires_at, strict=False))
     rows.sort(key=itemgetter(0))
-    merged = Delivery(
-        Batch(batch.channel, [part for _, _, part in rows], codec),
-        [position for position, _, _ in rows],
-        [attempts for _, attempts, _ in rows] if any(attempts for _, attempts, _ in rows) else (),
+    pieces = [_joined(batch.channel, codec, list(group)) for _, group in groupby(rows, itemgetter(3))]
+    return [piece for whole in pieces for piece in _cut(whole)]
+
+
+def _joined(channel: str, codec: Codec, rows: list[tuple[int, int, Any, float]]) -> Delivery:
+    """Messages that expire together."""
+    return Delivery(
+        Batch(channel, [part for _, _, part, _ in rows], codec, None, rows[0][3]),
+        [position for position, _, _, _ in rows],
+        [attempts for _, attempts, _, _ in rows] if any(attempts for _, attempts, _, _ in rows) else (),
     )
-    size = max(1, len(rows) * _PIECE_COST // merged.batch.cost)
-    return [merged] if size >= len(rows) else [merged[start : start + size] for start in range(0, len(rows), size)]
+
+
+def _cut(merged: Delivery) -> list[Delivery]:
+    """The same in pieces."""
+    count = len(merged)
+    size = max(1, count * _PIECE_COST // merged.batch.cost)
+    return [merged] if size >= count else [merged[start : start + size] for start in range(0, count, size)]

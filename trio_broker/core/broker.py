@@ -10,13 +10,16 @@ it does, never in the middle.
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator, Mapping
+import secrets
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import final
+from functools import partial
+from typing import Final, final
 
 import trio
 
-from trio_broker.core.channel import Channel
+from trio_broker.core.channel import Channel, publish_together
+from trio_broker.core.ledger import Ledger
 from trio_broker.core.local import LocalSubscription
 from trio_broker.core.memory import Memory
 from trio_broker.core.outbox import Outbox
@@ -26,9 +29,20 @@ from trio_broker.core.subscription import Subscription
 from trio_broker.core.topic import Topic
 from trio_broker.errors import BrokerDraining, InvalidChannel, LimitReached, MessageTooLarge
 from trio_broker.limits import Limits, Overflow
-from trio_broker.message import NULL_CHANNEL, Batch, Message, is_queue, plain_batch, validate_channel
+from trio_broker.message import (
+    NULL_CHANNEL,
+    TEMPORARY,
+    AckMode,
+    Batch,
+    Message,
+    is_queue,
+    plain_batch,
+    validate_channel,
+)
 
 __all__ = ["Broker", "open_broker"]
+
+_NAME_BYTES: Final = 16  # of chance, in the name of a temporary queue
 
 
 @final
@@ -95,7 +109,12 @@ class Broker:
     @asynccontextmanager
     @trio.lowlevel.enable_ki_protection
     async def subscribe(
-        self, channel: str, *, overflow: Overflow | str | None = None
+        self,
+        channel: str,
+        *,
+        overflow: Overflow | str | None = None,
+        ack: AckMode | str = AckMode.AUTO,
+        prefetch_messages: int | None = None,
     ) -> AsyncIterator[LocalSubscription]:
         """Subscribe to a channel for the length of a block.
 
@@ -109,20 +128,31 @@ class Broker:
             channel: the name, as for `publish`. Nobody can subscribe to ``/null``.
             overflow: what happens when this subscription's mailbox is full (see `Overflow`); for topics only. The
                 default is the broker's ``limits.overflow``.
+            ack: how messages of a queue are settled (see `AckMode`): by receiving them, or by `Message.ack`. What was
+                received and not settled goes back to its queue when the block is left. Topics take nothing back, so
+                there it makes no difference.
+            prefetch_messages: how many messages of a queue this is given before it settles one, where it acknowledges.
+                The default is the broker's ``limits.prefetch_messages``.
 
         Raises:
             InvalidChannel: the name is not one.
-            ValueError: ``overflow`` is no policy, or one was given for a queue.
+            ValueError: ``overflow`` is no policy, or one was given for a queue; ``ack`` is no mode;
+                ``prefetch_messages`` is less than 1.
             LimitReached: ``channels_max`` channels exist.
             BrokerDraining: the broker has ended.
 
         Cancellation: entering is atomic (if it raises, there is no subscription), and always a checkpoint. Leaving is
         cleanup, done whatever is raised, without a checkpoint: the subscription is gone, and what a queue's
-        subscription had not received is back in its queue, in order.
+        subscription had not received, or not settled, is back in its queue, in order.
         """
         await trio.lowlevel.checkpoint()
-        outbox = Outbox()
-        subscription = LocalSubscription(self.attach(channel, outbox, overflow=overflow))
+        mode = AckMode(ack)
+        ledger = None if mode is AckMode.AUTO else self.open_ledger()
+        subscription = LocalSubscription(
+            self.attach(
+                channel, Outbox(), overflow=overflow, ledger=ledger, ack=mode, prefetch_messages=prefetch_messages
+            )
+        )
         try:
             yield subscription
         finally:
@@ -142,6 +172,8 @@ class Broker:
             unrouted=counters.unrouted,
             discarded=counters.discarded,
             poisoned=counters.poisoned,
+            rejected=counters.rejected,
+            expired=counters.expired,
             evicted=counters.evicted,
         )
 
@@ -155,6 +187,9 @@ class Broker:
         *,
         overflow: Overflow | str | None = None,
         owner: trio.CancelScope | None = None,
+        ledger: Ledger | None = None,
+        ack: AckMode = AckMode.AUTO,
+        prefetch_messages: int | None = None,
     ) -> Subscription:
         """Put a subscription into a channel. Whoever attaches must see to it that `Subscription.leave` is called.
 
@@ -163,12 +198,19 @@ class Broker:
             outbox: where the owner will wait.
             overflow: as for `subscribe`.
             owner: the scope to cancel when the subscription is evicted.
+            ledger: where the owner's deliveries are numbered, if it has a use for numbers. One that acknowledges has.
+            ack: as for `subscribe`.
+            prefetch_messages: as for `subscribe`.
 
         Raises: as `subscribe`.
         """
         validate_channel(channel, self.limits.channel_bytes_max)
         if channel == NULL_CHANNEL:
             raise InvalidChannel(channel, "nobody can subscribe to this name")
+        if channel.startswith(TEMPORARY):
+            raise InvalidChannel(channel, "only the connection that a temporary queue was made for receives from it")
+        if prefetch_messages is not None and prefetch_messages < 1:
+            raise ValueError(f"prefetch_messages is {prefetch_messages}; at least 1 is allowed")
         if overflow is None:
             policy = Overflow.BLOCK if is_queue(channel) else self.limits.overflow
         elif is_queue(channel):
@@ -178,9 +220,28 @@ class Broker:
         if self._draining:
             raise BrokerDraining
         place = self._channel(channel)
-        subscription = Subscription(place, outbox, policy, self.limits, owner)
+        credit = None
+        if ack is not AckMode.AUTO and is_queue(channel):
+            credit = self.limits.prefetch_messages if prefetch_messages is None else prefetch_messages
+        subscription = Subscription(place, outbox, policy, self.limits, owner, ledger=ledger, ack=ack, credit=credit)
         place.add(subscription)
         return subscription
+
+    @trio.lowlevel.enable_ki_protection
+    def attach_temporary(self, outbox: Outbox, *, owner: trio.CancelScope, ledger: Ledger) -> Subscription:
+        """Make a queue with a name that nobody can guess, for one subscription, and put that into it.
+
+        Who knows the name may publish to it. It ends with its subscription, and what is published to it later reaches
+        nobody. Otherwise as `attach`.
+        """
+        place = self._channel(f"{TEMPORARY}{secrets.token_urlsafe(_NAME_BYTES)}")
+        subscription = Subscription(place, outbox, Overflow.BLOCK, self.limits, owner, ledger=ledger)
+        place.add(subscription)
+        return subscription
+
+    def open_ledger(self) -> Ledger:
+        """An account of what one owner was given and has not settled."""
+        return Ledger(self.limits.unsettled_bytes_max, self.memory)
 
     def offer(self, batch: Batch) -> bool:
         """Accept a batch if that is possible without waiting; False means that nothing happened.
@@ -189,17 +250,53 @@ class Broker:
             LimitReached: a queue would have to be made, and ``channels_max`` exist.
             BrokerDraining: the broker has ended.
         """
-        channel = self._channels.get(batch.channel)
+        channel = self._channels.get(batch.channel) or self._destination(batch.channel)
         if channel is None:
-            if self._draining:
-                raise BrokerDraining
-            if not is_queue(batch.channel):
-                # A topic without subscriptions need not exist to take a message.
-                self.counters.published += len(batch)
-                self.counters.unrouted += len(batch)
-                return True
-            channel = self._channel(batch.channel)
+            self._lose(batch)
+            return True
         return channel.offer(batch)
+
+    def offer_all(self, batches: Sequence[Batch], *, in_reserve: bool = False) -> bool:
+        """Accept all of these batches if that is possible without waiting, or none.
+
+        Args:
+            batches: for any channels.
+            in_reserve: whether they may go beyond a queue's mark and past those who stand in line, up to
+                ``backlog_reserve_bytes_max``; for a publisher that has something to settle, which must come after.
+
+        Raises:
+            LimitReached: a queue would have to be made, and ``channels_max`` exist; or the reserve is used up.
+            BrokerDraining: the broker has ended.
+        """
+        channels: list[Channel] = []
+        try:
+            for name in {batch.channel for batch in batches}:
+                channel = self._destination(name)
+                if channel is not None:
+                    channels.append(channel)
+                    if not (channel.can_accept() or (in_reserve and channel.can_accept_in_reserve())):
+                        return False
+            self._accept_all(batches)
+        finally:
+            for channel in channels:
+                channel.forget_if_idle()  # it may have been made for this alone
+        return True
+
+    async def publish_all(self, batches: Sequence[Batch], patience_seconds: float = math.inf) -> None:
+        """Accept all of these batches together, when the turn of each has come and there is room for each.
+
+        Args:
+            batches: for any channels. Their lines are taken in the order of their names, so that two who publish to
+                the same channels never wait for each other.
+            patience_seconds: as for `publish_batch`.
+
+        Raises: as `publish_batch`.
+
+        Cancellation: atomic, as `publish_batch`, for all of them together. Always a checkpoint.
+        """
+        channels = [self._destination(name) for name in sorted({batch.channel for batch in batches})]
+        found = [channel for channel in channels if channel is not None]
+        await publish_together(found, partial(self._accept_all, batches), patience_seconds)
 
     async def publish_batch(self, batch: Batch, patience_seconds: float = math.inf) -> None:
         """Accept a batch when its turn has come and there is room.
@@ -234,6 +331,32 @@ class Broker:
         if len(body) > self.limits.frame_bytes_max:
             raise MessageTooLarge(len(body), self.limits.frame_bytes_max)
         return plain_batch(Message(channel, body) if headers is None else Message(channel, body, headers))
+
+    def _destination(self, name: str) -> Channel | None:
+        """The channel that something is published to, made if it must be; None if nobody can receive it.
+
+        A topic without subscriptions need not exist to take a message; a temporary queue is gone with its owner.
+        """
+        channel = self._channels.get(name)
+        if channel is None:
+            if self._draining:
+                raise BrokerDraining
+            if is_queue(name) and not name.startswith(TEMPORARY):
+                return self._channel(name)
+        return channel
+
+    def _accept_all(self, batches: Sequence[Batch]) -> None:
+        for batch in batches:
+            channel = self._destination(batch.channel)
+            if channel is None:
+                self._lose(batch)
+            else:
+                channel.accept(batch)
+
+    def _lose(self, batch: Batch) -> None:
+        """Nobody can receive this."""
+        self.counters.published += len(batch)
+        self.counters.unrouted += len(batch)
 
     def _channel(self, name: str) -> Channel:
         """The channel of this name, made if it does not exist."""

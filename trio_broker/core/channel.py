@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import trio
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from trio_broker.limits import Limits
     from trio_broker.message import Batch, Delivery
 
-__all__ = ["Channel", "stall_reason"]
+__all__ = ["Channel", "publish_together", "stall_reason"]
 
 
 class Channel(ABC):
@@ -65,14 +66,38 @@ class Channel(ABC):
         Raises:
             BrokerDraining: the broker ends.
         """
-        if self.line.is_empty and not self.line.closed and self._has_room() and not self.memory.is_full:
-            self.counters.published += len(batch)
-            self._accept(batch)
+        if self.can_accept():
+            self.accept(batch)
             return True
-        if self.line.closed:
-            raise BrokerDraining
         self.forget_if_idle()  # it may have been made for this batch alone
         return False
+
+    def can_accept(self) -> bool:
+        """Whether nobody stands in line and there is room.
+
+        Raises:
+            BrokerDraining: the broker ends.
+        """
+        if self.line.closed:
+            raise BrokerDraining
+        return self.line.is_empty and self._has_room() and not self.memory.is_full
+
+    def can_accept_in_reserve(self) -> bool:
+        """Whether a batch may be accepted although there is no room and others stand in line: from a publisher that
+        itself has something to settle, which it may do only after this.
+
+        Raises:
+            BrokerDraining: the broker ends.
+            LimitReached: the reserve is used up.
+        """
+        if self.line.closed:
+            raise BrokerDraining
+        return self._has_reserve()
+
+    def accept(self, batch: Batch) -> None:
+        """Take a batch; synchronous, and it cannot fail. Only where it may be accepted."""
+        self.counters.published += len(batch)
+        self._accept(batch)
 
     async def publish(self, batch: Batch, patience_seconds: float = math.inf) -> None:
         """Accept the batch when its turn has come and there is room for it.
@@ -94,8 +119,7 @@ class Channel(ABC):
                         await self._room()
                         await self.memory.room()
                     if not self.line.closed:  # which it may be since the step that woke this task
-                        self.counters.published += len(batch)
-                        self._accept(batch)
+                        self.accept(batch)
                         self.line.progress()
                         return
             if self.line.closed:
@@ -122,9 +146,14 @@ class Channel(ABC):
         self._give_back(taken, waiting)
         self.forget_if_idle()
 
+    def take_back(self, taken: Sequence[Delivery], waiting: Sequence[Delivery] = ()) -> None:
+        """A subscription that has not ended gives back what was ``taken`` and what was ``waiting``, never taken."""
+        self._give_back(taken, waiting)
+        self.forget_if_idle()
+
     @abstractmethod
     def has_room(self, subscription: Subscription) -> None:
-        """A member's mailbox was full and is so no longer."""
+        """A member can take more; it may have been full before."""
 
     # -- looking and ending ------------------------------------------------------------------------------------------
 
@@ -162,10 +191,10 @@ class Channel(ABC):
             self._evict_the_stuck()
 
     def _watch(self) -> float:
-        """Watch the programs among the full; return when to look at them."""
+        """Watch the programs among the full; return when to look at them. Not those that merely have much to settle."""
         end = trio.current_time() + self.limits.stall_seconds_max
         for subscription, watch in self._full.items():
-            if watch is None and subscription.owner is None:
+            if watch is None and subscription.owner is None and subscription.mailbox.is_full:
                 self._full[subscription] = (end, subscription.mailbox.moved)
         return min((watch[0] for watch in self._full.values() if watch is not None), default=end)
 
@@ -185,6 +214,10 @@ class Channel(ABC):
     @abstractmethod
     def _has_room(self) -> bool:
         """Whether a batch may be accepted now."""
+
+    def _has_reserve(self) -> bool:
+        """See `can_accept_in_reserve`."""
+        return False
 
     @abstractmethod
     def _accept(self, batch: Batch) -> None:
@@ -209,6 +242,46 @@ class Channel(ABC):
     @abstractmethod
     def _is_empty(self) -> bool:
         """Whether no message waits in the channel itself."""
+
+
+async def publish_together(channels: Sequence[Channel], accept: Callable[[], None], patience_seconds: float) -> None:
+    """Call ``accept`` when the turn has come in all these channels and there is room in all.
+
+    Args:
+        channels: in the order in which all who publish to several take their lines.
+        accept: takes something in each of them; synchronous, and it cannot fail.
+        patience_seconds: as for `Channel.publish`.
+
+    Raises: as `Channel.publish`.
+
+    Cancellation: atomic. If this raises anything, ``accept`` was not called.
+    """
+    heads = []
+    try:
+        with ExitStack() as places:
+            for channel in channels:
+                places.enter_context(channel.line.place(patience_seconds))
+            await trio.lowlevel.checkpoint()
+            for channel in channels:
+                await channel.line.head.acquire()
+                heads.append(channel.line.head)
+            while any(not channel._has_room() or channel.memory.is_full for channel in channels):
+                for channel in channels:
+                    await channel._room()
+                    await channel.memory.room()
+            if not any(channel.line.closed for channel in channels):
+                accept()
+                for channel in channels:
+                    channel.line.progress()
+                return
+        if any(channel.line.closed for channel in channels):
+            raise BrokerDraining
+        raise PublishStalled(", ".join([channel.name for channel in channels]), patience_seconds)
+    finally:
+        for head in heads:
+            head.release()
+        for channel in channels:
+            channel.forget_if_idle()
 
 
 def stall_reason(limits: Limits) -> str:

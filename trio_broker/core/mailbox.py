@@ -97,6 +97,20 @@ class Mailbox:
         self.taken_cost += cost
         return head
 
+    def take_first(self) -> Delivery:
+        """Take the oldest single message, still encoded, and release it at once. The mailbox must not be empty."""
+        if self._head is None:
+            self._open_head()
+        head, index = self._head, self._head_index
+        assert head is not None
+        first = head[index : index + 1]
+        lost = self._lost_oldest + (0 if index else head.dropped_before)
+        if lost:
+            first = Delivery(first.batch, first.positions, first.attempts, lost)
+            self._lost_oldest = 0
+        self.moved += self._shed_oldest()
+        return first
+
     def take_message(self) -> Message | None:
         """Take the oldest single message, decoded, and release it at once. None if the mailbox is empty."""
         if self._head is None and not self._open_head():
@@ -106,11 +120,29 @@ class Mailbox:
         batch = head.batch
         message = batch.codec.decode(batch.channel, batch.parts[index])
         lost = self._lost_oldest + (0 if index else head.dropped_before)
-        if lost:
-            message = Message(message.channel, message.body, message.headers, lost)
+        redelivered = bool(head.attempts and head.attempts[index])
+        if lost or redelivered:
+            message = Message(message.channel, message.body, message.headers, lost, redelivered)
             self._lost_oldest = 0
         self.moved += self._shed_oldest()
         return message
+
+    @property
+    def oldest_expires_at(self) -> float:
+        """When the oldest message is of no use any more. The mailbox must not be empty."""
+        if self._head is None:
+            self._open_head()
+        assert self._head is not None
+        return self._head.batch.expires_at
+
+    def expire_oldest(self) -> int:
+        """Let go of the oldest delivery, which has expired; return how many messages that were."""
+        before = self.taken_cost
+        expired = self.take()
+        self._lost_oldest += expired.dropped_before  # the next message tells of it
+        self._memory.add(before - self.taken_cost)
+        self.taken_cost = before
+        return len(expired)
 
     def drop_oldest(self) -> None:
         """Drop the oldest message that waits. The mailbox must not be empty."""

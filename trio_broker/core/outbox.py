@@ -29,13 +29,14 @@ class Outbox:
         changed: called when there is something to do: a turn, or the end.
     """
 
-    __slots__ = ("_changed", "_control", "_receive", "_send", "_turns", "closed")
+    __slots__ = ("_changed", "_control", "_receive", "_send", "_turns", "closed", "control_bytes")
 
     def __init__(self, changed: Callable[[], None] | None = None) -> None:
         self._changed = changed
         self._send, self._receive = trio.open_memory_channel["Subscription | None"](math.inf)
         self._turns = 0  # how many names are in the channel
         self._control: list[bytes] = []  # encoded replies and farewells: they overtake all deliveries
+        self.control_bytes = 0  # how many bytes these are
         self.closed = False  # nothing is announced any more; what was announced is still to be served
 
     @property
@@ -55,6 +56,7 @@ class Outbox:
         """Bytes that go out before any delivery that was not yet begun."""
         if not self.closed:
             self._control.append(data)
+            self.control_bytes += len(data)
             self._turns += 1
             self._send.send_nowait(None)
             if self._changed is not None:
@@ -66,6 +68,7 @@ class Outbox:
             return b""
         data = b"".join(self._control)
         self._control.clear()
+        self.control_bytes = 0
         return data
 
     async def turn(self) -> Subscription | None:

@@ -1,24 +1,28 @@
 """A queue gives each message to one subscription, in strict rotation among those that have room.
 
-The rotation holds exactly the subscriptions that can take more; one whose mailbox is full steps out and joins again,
-at the end, when it has room. What finds no taker waits in the backlog, in order. A backlog above its mark makes
-publishers wait.
+The rotation holds exactly the subscriptions that can take more; one whose mailbox is full, or whose credit is used up,
+steps out and joins again, at the end, when it has room. What finds no taker waits in the backlog, in order. A backlog
+above its mark makes publishers wait; those that have something to settle themselves may go beyond it, to a second one.
 
-Each message has a position from its acceptance. What a subscription that ends was not sent goes back by position, so
-consumers that end together, in whatever order, leave the queue's order whole.
+Each message has a position from its acceptance. What a subscription that ends was not sent, or has not settled, goes
+back by position, so consumers that end together, in whatever order, leave the queue's order whole.
 """
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from itertools import islice
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, Final, final
+
+import trio
 
 from trio_broker.core.backlog import Backlog
 from trio_broker.core.channel import Channel
 from trio_broker.core.statistics import ChannelStatistics
-from trio_broker.message import Batch, Delivery
+from trio_broker.errors import LimitReached
+from trio_broker.message import TEMPORARY, Batch, Delivery
 
 if TYPE_CHECKING:
     from trio_broker.core.memory import Memory
@@ -28,6 +32,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Queue"]
 
+_LOOKED_AT: Final = 64
+"""In a rotation that is longer nobody's credit is looked at: each has one message at a time."""
+
 
 @final
 class Queue(Channel):
@@ -35,7 +42,7 @@ class Queue(Channel):
 
     kind = "queue"
 
-    __slots__ = ("_backlog", "_next_position", "_rotation")
+    __slots__ = ("_backlog", "_bounded", "_is_temporary", "_next_position", "_rotation")
 
     def __init__(
         self, name: str, limits: Limits, memory: Memory, counters: Counters, idle: Callable[[Channel], None]
@@ -44,12 +51,19 @@ class Queue(Channel):
         self._backlog = Backlog(memory)  # not empty only while nobody in the rotation can take more
         self._rotation: OrderedDict[Subscription, None] = OrderedDict()  # who can take more; the first is next
         self._next_position = 0
+        self._bounded = 0  # members that have credit
+        self._is_temporary = name.startswith(TEMPORARY)  # it ends with its subscription
 
     def _add(self, subscription: Subscription) -> None:
-        self._rotation[subscription] = None
-        self._dispatch()
+        self._bounded += subscription.credit is not None
+        if subscription.is_full:  # its owner has too much to settle already
+            self._full[subscription] = None
+        else:
+            self._rotation[subscription] = None
+            self._dispatch()
 
     def remove(self, subscription: Subscription) -> None:
+        self._bounded -= subscription.credit is not None
         self._rotation.pop(subscription, None)
         self._full.pop(subscription, None)
 
@@ -62,14 +76,16 @@ class Queue(Channel):
                 self._backlog.give_back(again)
         for delivery in waiting:
             self._backlog.give_back(delivery)
-        if self.line.closed:
+        if self.line.closed or self._is_over:
             self._give_up()
+            self._changed.unpark_all()
         self._dispatch()
 
     def has_room(self, subscription: Subscription) -> None:
-        del self._full[subscription]
-        self._rotation[subscription] = None
-        self._dispatch()
+        if subscription in self._full:
+            del self._full[subscription]
+            self._rotation[subscription] = None
+            self._dispatch()
 
     def statistics(self) -> ChannelStatistics:
         return ChannelStatistics(
@@ -85,29 +101,55 @@ class Queue(Channel):
     def _has_room(self) -> bool:
         return self._backlog.cost < self.limits.backlog_bytes_max
 
+    def _has_reserve(self) -> bool:
+        if self._backlog.cost < self.limits.backlog_bytes_max + self.limits.backlog_reserve_bytes_max:
+            return True
+        raise LimitReached("backlog_reserve_bytes_max", self.limits.backlog_reserve_bytes_max)
+
+    @property
+    def _is_over(self) -> bool:
+        """Nobody will ever receive from it again."""
+        return self._is_temporary and not self._open
+
     def _accept(self, batch: Batch) -> None:
+        if self._is_over:  # since this batch took its place in line
+            self.counters.unrouted += len(batch)
+            return
         position = self._next_position
         self._next_position = end = position + len(batch)
         delivery = Delivery(batch, range(position, end))
-        if self._rotation:
-            self._deal(delivery)
-        else:
+        if not self._rotation:
             self._backlog.append(delivery)
+        elif self._bounded:
+            self._backlog.append(delivery)
+            self._dispatch()
+        else:
+            self._deal(delivery)
 
     def _dispatch(self) -> None:
         """Deal the backlog out while somebody can take more."""
         full = not self._has_room()
         dealt = False
         while self._rotation:
-            delivery = self._backlog.pop()
+            delivery = self._backlog.pop(self._credit() if self._bounded else None)
             if delivery is None:
                 break
-            self._deal(delivery)
+            if delivery.batch.expires_at <= trio.current_time():
+                self.counters.expired += len(delivery)
+            else:
+                self._deal(delivery)
             dealt = True
         if dealt:
             self.line.progress()
             if full and self._has_room():
                 self._changed.unpark_all()
+
+    def _credit(self) -> int | None:
+        """How many messages may be dealt at once so that each in the rotation has room for its share; None for any."""
+        if len(self._rotation) > _LOOKED_AT:
+            return len(self._rotation)  # whoever is in it has room for one
+        least = min(subscription.room for subscription in self._rotation)
+        return None if least == math.inf else int(least) * len(self._rotation)
 
     def _deal(self, delivery: Delivery) -> None:
         """Give the messages in turn to those in the rotation, which must not be empty; each has its share at once."""
@@ -116,7 +158,7 @@ class Queue(Channel):
         share = len(takers)
         for index, subscription in enumerate(takers):
             subscription.put(delivery if share == 1 else delivery[index::share])
-            if subscription.mailbox.is_full:
+            if subscription.is_full:
                 del self._rotation[subscription]
                 self._full[subscription] = None
             elif index < count % share or share == count:
@@ -140,7 +182,7 @@ def _tried_again(delivery: Delivery, deliveries_max: int) -> Delivery:
     kept = [index for index, count in enumerate(attempts) if count < deliveries_max]
     batch = delivery.batch
     return Delivery(
-        Batch(batch.channel, [batch.parts[index] for index in kept], batch.codec),
+        Batch(batch.channel, [batch.parts[index] for index in kept], batch.codec, None, batch.expires_at),
         [delivery.positions[index] for index in kept],
         [attempts[index] for index in kept],
     )

@@ -1,8 +1,9 @@
 """What can be counted, and the frozen values in which it is shown.
 
-Every message that a queue accepted is, at any moment, in exactly one of these places: waiting, delivered, poisoned or
-discarded. Of a topic's, each subscription has its own copy, which is waiting, delivered, dropped or discarded; one that
-nobody was subscribed for is unrouted. Losses are counted where they happen, never silent.
+Every message that a queue accepted is, at any moment, in exactly one of these places: waiting, unsettled, delivered,
+poisoned, rejected, expired or discarded. Of a topic's, each subscription has its own copy, which is waiting, delivered,
+dropped, expired or discarded; one that nobody was subscribed for is unrouted. Losses are counted where they happen,
+never silent.
 """
 
 from __future__ import annotations
@@ -20,11 +21,13 @@ class Counters:
     """Running totals of one broker, in messages. Core alone writes them."""
 
     published: int = 0  # accepted by a publish
-    delivered: int = 0  # their last byte handed to the system, or received in process; once for each subscription
+    delivered: int = 0  # settled: sent or received, and where it takes that, acknowledged; once for each subscription
     dropped: int = 0  # lost to an overflow policy; once for each subscription
     unrouted: int = 0  # published to a topic that nobody was subscribed to
     discarded: int = 0  # left behind: by a topic's subscription that went, or in a queue when the broker closed
     poisoned: int = 0  # taken for a write deliveries_max times, and given up
+    rejected: int = 0  # given up by a subscriber: nacked, and nobody else was to have them
+    expired: int = 0  # of no use any more when their turn came
     evicted: int = 0  # subscriptions, not messages: ended by the stall rule or by the policy `disconnect`
 
 
@@ -36,6 +39,7 @@ class SubscriptionStatistics:
     channel: str
     mailbox_messages: int  # waiting, not yet taken
     mailbox_cost: int  # what waits and what is being written, in bytes of cost
+    unsettled: int  # given to its owner, which has yet to settle them
     delivered: int
     dropped: int
     full: bool
@@ -69,4 +73,6 @@ class BrokerStatistics:
     unrouted: int
     discarded: int
     poisoned: int
+    rejected: int
+    expired: int
     evicted: int

@@ -4,24 +4,31 @@ A subscription joins a channel (which puts deliveries into its mailbox) to an ou
 connection's writer or a program's ``receive``, takes them). Everything here is synchronous.
 
 Its life: *member* of its channel, then *retired* (nothing new comes; what is in the mailbox may still be taken: this
-is the drain), then *ended* (what was not sent went back to the queue, or was given up). `leave` does both steps.
+is the drain), then *ended* (what was not sent went back to the queue, or was given up). `leave` does both steps;
+`withdraw` ends it when what its owner has was settled.
+
+A queue's subscription whose owner acknowledges has *credit*: so many messages wait for it or are unsettled at most.
+What it is given is entered in the owner's `Ledger`.
 """
 
 from __future__ import annotations
 
+import math
 from collections import deque
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, Any, final
+
+import trio
 
 from trio_broker.core.mailbox import Mailbox
 from trio_broker.core.statistics import SubscriptionStatistics
 from trio_broker.limits import Limits, Overflow
+from trio_broker.message import AckMode, Message
 
 if TYPE_CHECKING:
-    import trio
-
     from trio_broker.core.channel import Channel
+    from trio_broker.core.ledger import Entry, Ledger
     from trio_broker.core.outbox import Outbox
-    from trio_broker.message import Delivery, Message
+    from trio_broker.message import Delivery
 
 __all__ = ["Subscription"]
 
@@ -37,25 +44,49 @@ class Subscription:
         limits: ``mailbox_bytes_max`` is used.
         owner: the scope of the connection it belongs to, cancelled when it is evicted; None for a program's own
             subscription, which learns of it from `evicted`.
+        ledger: where its owner's deliveries are numbered; None for an owner that has no use for numbers.
+        ack: how its owner settles.
+        credit: of a queue's subscription whose owner acknowledges: how many messages it is given before it settles one.
+
+    Attributes:
+        note: whatever its owner keeps with it.
+        first_number: of what was taken last.
+        unsettled: what the owner has and is to settle, by number, in order.
     """
 
     __slots__ = (
         "_announced",
         "_taken",
+        "_withdrawn",
+        "ack",
         "channel",
+        "credit",
         "delivered",
         "dropped",
         "ended",
         "evicted",
+        "first_number",
+        "ledger",
         "mailbox",
         "member",
+        "note",
         "outbox",
         "overflow",
         "owner",
+        "unsettled",
     )
 
     def __init__(
-        self, channel: Channel, outbox: Outbox, overflow: Overflow, limits: Limits, owner: trio.CancelScope | None
+        self,
+        channel: Channel,
+        outbox: Outbox,
+        overflow: Overflow,
+        limits: Limits,
+        owner: trio.CancelScope | None,
+        *,
+        ledger: Ledger | None = None,
+        ack: AckMode = AckMode.AUTO,
+        credit: int | None = None,
     ) -> None:
         self.channel = channel
         self.outbox = outbox
@@ -69,6 +100,28 @@ class Subscription:
         self.dropped = 0  # messages lost to the overflow policy
         self._announced = False  # the outbox names this subscription, or its owner is serving it
         self._taken: deque[Delivery] = deque()  # taken for a write whose end is not known yet
+        self._withdrawn = False  # it ends as soon as nothing is left to be settled
+        self.ledger = ledger
+        self.ack = ack
+        self.credit = credit
+        self.note: Any = None
+        self.first_number = 0
+        self.unsettled: dict[int, Entry] = {}
+        if ledger is not None:
+            ledger.join(self)
+
+    @property
+    def is_full(self) -> bool:
+        """It can take no more now."""
+        if self.credit is None:
+            return self.mailbox.is_full
+        assert self.ledger is not None
+        return self.mailbox.is_full or self.room <= 0 or self.ledger.is_full
+
+    @property
+    def room(self) -> float:
+        """How many messages its credit leaves room for; infinite for one without."""
+        return math.inf if self.credit is None else self.credit - self.mailbox.messages - len(self.unsettled)
 
     # -- the channel's side ------------------------------------------------------------------------------------------
 
@@ -91,21 +144,36 @@ class Subscription:
         mailbox, taken = self.mailbox, self._taken
         self._announced = False
         size_bytes = 0
+        full = mailbox.is_full
         while mailbox.messages and size_bytes < bytes_max:
+            if self._expire_oldest():
+                continue
             delivery = mailbox.take()
             taken.append(delivery)
             size_bytes += delivery.batch.bytes
         self._announce_what_is_left()
-        return list(taken)
+        deliveries = list(taken)
+        if self.ledger is not None:
+            self._number(self.ledger, deliveries)
+        if full and not mailbox.is_full:
+            self.may_have_room()
+        return deliveries
 
     def settle(self) -> None:
         """All that was taken has left: its last byte was handed to the system."""
         self.delivered += self._count_settled(sum(map(len, self._taken)))
         self._taken.clear()
-        self._release()
+        full = self.mailbox.is_full
+        self.mailbox.release()
+        if full and not self.mailbox.is_full:
+            self.may_have_room()
+        if self._withdrawn:
+            self.end_if_settled()
 
     def settle_first(self, messages: int) -> None:
         """Of what was taken only the first messages have left whole; the rest goes where `leave` brings it."""
+        if self.credit is not None:  # what was taken is in the ledger, whether it left or not
+            return
         self.delivered += self._count_settled(messages)
         while messages:
             delivery = self._taken.popleft()
@@ -124,19 +192,30 @@ class Subscription:
         self._announced = False
 
     def receive_nowait(self) -> Message | None:
-        """Take one message for a program's ``receive``; it is settled at once. None if nothing waits.
+        """Take one message for a program's ``receive``; without credit it is settled at once. None if nothing waits.
 
         If more wait the subscription is announced again: several tasks may be waiting for its turn.
         """
-        full = self.mailbox.is_full
-        message = self.mailbox.take_message()
-        if message is None:
-            return None
+        mailbox = self.mailbox
+        full = mailbox.is_full
+        while mailbox.messages and self._expire_oldest():
+            pass
+        if not mailbox.messages:
+            message = None
+        elif self.credit is not None:
+            message = self._receive_unsettled()
+        else:
+            message = mailbox.take_message()
+            self.delivered += self._count_settled(1)
         self._announce_what_is_left()
-        self.delivered += self._count_settled(1)
-        if full and self.member and not self.mailbox.is_full:
-            self.channel.has_room(self)
+        if full and not mailbox.is_full:
+            self.may_have_room()
         return message
+
+    def may_have_room(self) -> None:
+        """Something was taken or settled: if it is not full any more, its channel hears of it."""
+        if self.member and not self.is_full:
+            self.channel.has_room(self)
 
     # -- the end -----------------------------------------------------------------------------------------------------
 
@@ -156,7 +235,8 @@ class Subscription:
             self.channel.remove(self)
 
     def leave(self) -> None:
-        """End: leave the channel; what was not sent goes back to a queue by position, or is given up. Idempotent."""
+        """End: leave the channel; what was not sent, or not settled, goes back to a queue by position, or is given up.
+        Idempotent."""
         if self.ended:
             return
         self.retire()
@@ -164,8 +244,26 @@ class Subscription:
         waiting = self.mailbox.recover()
         self.mailbox.release()
         self.mailbox.close()
-        self.channel.end(self._taken, waiting)
+        taken = [*self._taken]
         self._taken.clear()  # a connection lives on while it lingers, and what it gave up is off the account
+        if self.ledger is not None:
+            taken += self.ledger.give_up(self)
+            self.ledger.part(self)
+        self.channel.end(taken, waiting)
+
+    def withdraw(self) -> None:
+        """Leave the channel; what waits goes back to a queue, or is given up. What is being sent, or is unsettled, is
+        still to be settled; then this ends. Idempotent."""
+        if not self._withdrawn:
+            self.retire()
+            self._withdrawn = True
+            self.channel.take_back((), self.mailbox.recover())
+            self.end_if_settled()
+
+    def end_if_settled(self) -> None:
+        """End, if this was withdrawn and nothing is left to be settled."""
+        if self._withdrawn and not self._taken and not self.unsettled:
+            self.leave()
 
     def evict(self, reason: str) -> None:
         """End this subscription because its owner broke a rule.
@@ -191,9 +289,10 @@ class Subscription:
             channel=self.channel.name,
             mailbox_messages=mailbox.messages,
             mailbox_cost=mailbox.cost,
+            unsettled=len(self.unsettled),
             delivered=self.delivered,
             dropped=self.dropped,
-            full=mailbox.is_full,
+            full=self.is_full,
         )
 
     def _announce_what_is_left(self) -> None:
@@ -205,9 +304,32 @@ class Subscription:
         self.channel.counters.delivered += messages
         return messages
 
-    def _release(self) -> None:
-        """What was taken leaves the account; the channel hears of it if that makes room."""
-        full = self.mailbox.is_full
-        self.mailbox.release()
-        if full and self.member and not self.mailbox.is_full:
-            self.channel.has_room(self)
+    def _expire_oldest(self) -> bool:
+        """Let go of what waits first, if it is of no use any more."""
+        expires_at = self.mailbox.oldest_expires_at
+        if expires_at == math.inf or trio.current_time() < expires_at:  # asking the clock costs more than the question
+            return False
+        self.channel.counters.expired += self.mailbox.expire_oldest()
+        return True
+
+    def _number(self, ledger: Ledger, deliveries: list[Delivery]) -> None:
+        """Number what was taken, and enter what is to be settled."""
+        if self.credit is not None:
+            self.first_number = ledger.enter(self, deliveries)
+            self._taken.clear()
+            self.mailbox.release()
+        elif self.ack is not AckMode.AUTO:
+            self.first_number = ledger.number_unbound(sum(map(len, deliveries)))
+        else:
+            self.first_number = ledger.number(sum(map(len, deliveries)))
+
+    def _receive_unsettled(self) -> Message:
+        """Take one message, and enter it."""
+        ledger = self.ledger
+        assert ledger is not None
+        delivery = self.mailbox.take_first()
+        number = ledger.enter(self, [delivery])
+        batch = delivery.batch
+        message = batch.codec.decode(batch.channel, batch.parts[0])
+        redelivered = bool(delivery.attempts and delivery.attempts[0])
+        return Message(message.channel, message.body, message.headers, 0, redelivered, ledger, number)

@@ -79,7 +79,7 @@ class Topic(Channel):
         for subscription in tuple(subscriptions):
             if subscription.overflow is Overflow.BLOCK:
                 subscription.put(delivery)
-                if subscription.mailbox.is_full:
+                if subscription.mailbox.is_full:  # whatever is unsettled: a topic's subscription has no credit
                     self._full[subscription] = None
             else:
                 self._put_by_policy(subscription, delivery)

@@ -1,9 +1,10 @@
-"""One peer: one wire session, a reader, and a `Speaker`.
+"""One peer: a `Dialect`, a reader, and a `Speaker`.
 
-What needs no waiting is done in the tasks that serve all connections: the `Poller` gives what a peer sent to `_digest`,
-which turns bytes into commands and carries them out; the `Flusher` has the speaker write what a mailbox holds. Both are
-synchronous, so no cancellation can come between their lines. What must wait is left to the connection's own tasks: the
-reader, which waits in line to publish, and the speaker's writer.
+The first bytes tell which protocol a peer speaks, and so which dialect it is answered in. What needs no waiting is
+done in the tasks that serve all connections: the `Poller` gives what a peer sent to `_digest`, which turns bytes into
+commands and carries them out; the `Flusher` has the speaker write what a mailbox holds. Both are synchronous, so no
+cancellation can come between their lines. What must wait is left to the connection's own tasks: the reader, which waits
+in line to publish, and the speaker's writer.
 
 How a connection ends, whatever the cause: the reader stops; the outbox is closed, and what is still to be said is
 written; the end of the stream is sent; the subscription leaves, which brings back to its queue what was not sent; the
@@ -11,7 +12,8 @@ socket is closed. What differs is how much is still to be said:
 
 ===========================  =================================================================
 the peer has gone            nothing
-the peer broke the protocol  a farewell where the protocol has one, for ``farewell_seconds_max``
+the peer said goodbye        what it was to be answered, for ``farewell_seconds_max``
+the peer broke the protocol  that, and a farewell where the protocol has one
 the subscription is evicted  nothing
 the server drains            what is in the mailbox, until the server's deadline
 the server is cancelled      nothing
@@ -23,20 +25,24 @@ from __future__ import annotations
 import logging
 import math
 from collections import deque
-from typing import TYPE_CHECKING, assert_never, final
+from typing import TYPE_CHECKING, Any, final
 
 import trio
 
-from trio_broker.core import Broker, Subscription
-from trio_broker.errors import BrokerError, shorten
+from trio_broker.core import Broker
+from trio_broker.errors import BrokerError, LimitReached, shorten
+from trio_broker.server.dialect import Conversation, FramedDialect
 from trio_broker.server.speaker import Speaker
-from trio_broker.wire import Command, Fail, FramedServerSession, Publish, Subscribe
+from trio_broker.server.stomp import StompDialect
+from trio_broker.wire import Protocol, protocol_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from structlog.typing import FilteringBoundLogger
 
+    from trio_broker.message import Batch
+    from trio_broker.server.dialect import Dialect
     from trio_broker.server.flusher import Flusher
     from trio_broker.server.transport import Transport
 
@@ -61,14 +67,15 @@ class Connection:
         "_blocked",
         "_broker",
         "_debug",
+        "_dialect",
         "_expecting",
+        "_first_bytes",
         "_held_bytes",
+        "_is_feeding",
         "_log",
         "_overdue",
         "_reading",
-        "_session",
         "_speaker",
-        "_subscription",
         "_tasks",
         "_transport",
         "has_spoken",
@@ -80,13 +87,12 @@ class Connection:
         self._broker = broker
         self._log = log
         self._debug = logging.getLogger("trio_broker").isEnabledFor(logging.DEBUG)
-        self._session = FramedServerSession(broker.limits)
-        self._speaker = Speaker(
-            transport, self._session, broker.limits, flusher, broke=self._end, failed=self._fail, said=self._said
-        )
-        self._subscription: Subscription | None = None  # None before the first frame, and for a peer that only sends
-        self._held_bytes = 0  # what the broker's account knows of the session's unfinished frame
-        self._blocked: deque[Command] = deque()  # commands that the reader must see to, because the first must wait
+        self._speaker = Speaker(transport, broker.limits, flusher, broke=self._end, failed=self._fail, said=self._said)
+        self._dialect: Dialect | None = None  # None until the first bytes have told which
+        self._first_bytes = b""  # what has come until then
+        self._held_bytes = 0  # what the broker's account knows of what the dialect holds
+        self._blocked: deque[Any] = deque()  # commands that the reader must see to, because the first must wait
+        self._is_feeding = False  # what the peer sends is read
         self._expecting = False  # the reader has a deadline
         self._overdue = ""  # what is to be said when it passes
         self._reading = trio.CancelScope()  # around the reader: its deadline, and how a drain stops it
@@ -108,6 +114,8 @@ class Connection:
                 self._speaker.start(tasks)
                 try:
                     await self._read()
+                    if self._dialect is not None:
+                        self._dialect.stop()
                     await self._speaker.finish()
                 finally:
                     self._speaker.mute()
@@ -125,21 +133,24 @@ class Connection:
 
     def retire(self) -> None:
         """Leave the channel, so that nothing new comes; synchronous and idempotent."""
-        if self._subscription is not None:
-            self._subscription.retire()
+        if self._dialect is not None:
+            self._dialect.retire()
 
     def drain(self) -> None:
         """Begin to end in order; synchronous: what follows happens in `run`. After `retire`."""
         self._give_reason("drained")
+        if self._dialect is not None:
+            self._dialect.drain()
         self._speaker.outbox.close()
         self._reading.cancel(reason="the server drains")
 
     def _leave(self) -> None:
         """Give back what was not sent; only when nobody writes any more, who knows what was."""
-        if self._subscription is not None:
-            if self._subscription.evicted is not None:
-                self._give_reason(f"evicted: {self._subscription.evicted}")
-            self._subscription.leave()
+        if self._dialect is not None:
+            evicted = self._dialect.evicted
+            if evicted is not None:
+                self._give_reason(f"evicted: {evicted}")
+            self._dialect.leave()
 
     # -- reading -----------------------------------------------------------------------------------------------------
 
@@ -153,37 +164,44 @@ class Connection:
             finally:
                 self._abandon()
         if reading.cancelled_caught and not self.reason:
-            self._end(self._overdue, refused=True)
+            self._refuse(self._overdue, None)
 
     async def _converse(self) -> None:
         """Have what comes digested, and wait where that must wait. The deadline is for what is unfinished, never for a
         message that waits for its channel."""
-        limits, memory = self._broker.limits, self._broker.memory
+        limits = self._broker.limits
         if not self.reason:  # a drain may have come before this task's first step
             self._expect(limits.handshake_seconds_max, "no whole frame within handshake_seconds_max")
         while not self.reason:
-            await self._transport.feed(self._digest)
+            self._is_feeding = True
+            try:
+                await self._transport.feed(self._digest)
+            finally:
+                self._is_feeding = False
             while self._blocked and not self.reason:
                 command = self._blocked[0]
                 if not self._carry_out(command):
-                    await self._wait_to_publish(command)
+                    await self._wait(command)
                 self._blocked.popleft()
-            if self._held_bytes and self._session.greeted:
+            if self._is_unfinished:
                 self._expect_the_rest()
-                await memory.room()
+                await self._broker.memory.room()
+            await self._speaker.room()
 
     def _digest(self, data: bytes) -> bool:
         """Parse, and carry out what need not wait; False if the reader must see to the rest. For `Transport.feed`."""
         if self.reason:  # a drain came while these bytes were on their way: they are not accepted
             return False
-        session = self._session
         if not data:
-            cut_off = session.receive_eof()
-            if cut_off is not None:
-                self._log.info("disconnected", reason=cut_off)
-            self._end(cut_off or "the peer closed its side")
+            self._end_of_stream()
             return False
-        commands = session.receive_data(data)
+        dialect = self._dialect
+        if dialect is None:
+            data = self._first_bytes = self._first_bytes + data
+            dialect = self._choose(data)
+            if dialect is None:
+                return True
+        commands = dialect.receive_data(data)
         if commands:
             self._expect_nothing()
             if self._debug:
@@ -194,16 +212,54 @@ class Connection:
                     break
                 if self.reason:
                     return False
-        held_bytes = session.held_bytes
+        held_bytes = dialect.held_bytes
         if held_bytes != self._held_bytes:
-            self._broker.memory.add(held_bytes - self._held_bytes)
-            self._held_bytes = held_bytes
+            self._hold(dialect, held_bytes)
         if self._blocked:
             return False
-        if held_bytes and session.greeted:
+        if held_bytes and self._is_unfinished:
             self._expect_the_rest()
-            return not self._broker.memory.is_full
-        return True
+            if self._broker.memory.is_full:
+                return False
+        return self._speaker.outbox.control_bytes <= self._broker.limits.control_bytes_max
+
+    def _choose(self, first_bytes: bytes) -> Dialect | None:
+        """The dialect of a peer that begins with these bytes; None where more are needed to tell."""
+        protocol = protocol_of(first_bytes)
+        if protocol is None:
+            return None
+        self._first_bytes = b""
+        assert self._tasks is not None
+        conversation = Conversation(
+            self._broker, self._speaker, self._log, self._tasks, self._end, lambda: self._is_feeding
+        )
+        self._dialect = StompDialect(conversation) if protocol is Protocol.STOMP else FramedDialect(conversation)
+        return self._dialect
+
+    def _end_of_stream(self) -> None:
+        """The peer has said all that it will."""
+        if self._dialect is None:
+            cut_off: str | None = "the stream ended before the first frame"
+        else:
+            cut_off = self._dialect.receive_eof()
+        if cut_off is not None:
+            self._log.info("disconnected", reason=cut_off)
+        self._end(cut_off or "the peer closed its side")
+
+    @property
+    def _is_unfinished(self) -> bool:
+        """A frame has begun that must be whole in time; the first one is the handshake's."""
+        return self._dialect is not None and self._dialect.greeted and self._dialect.unfinished_bytes > 0
+
+    def _hold(self, dialect: Dialect, held_bytes: int) -> None:
+        """Enter what is held for the peer in the broker's account. An open transaction may not grow beyond the mark:
+        it cannot be made to wait, since its COMMIT would wait too."""
+        memory = self._broker.memory
+        grows = held_bytes - dialect.unfinished_bytes > self._held_bytes
+        memory.add(held_bytes - self._held_bytes)
+        self._held_bytes = held_bytes
+        if grows and memory.is_full:
+            self._refuse(str(LimitReached("memory_bytes_max", self._broker.limits.memory_bytes_max)), None)
 
     def _expect(self, seconds: float, otherwise: str) -> None:
         """Set the reader's deadline, and what is to be said when it passes."""
@@ -222,45 +278,32 @@ class Connection:
             self._expecting = False
             self._reading.deadline = math.inf
 
-    def _carry_out(self, command: Command) -> bool:
+    def _carry_out(self, command: Any) -> bool:
         """Carry out one command; False if it must wait. What breaks a rule ends the connection."""
+        assert self._dialect is not None
         try:
-            match command:
-                case Publish(batch=batch):
-                    return self._broker.offer(batch)
-                case Subscribe(channel=channel):
-                    if channel is not None:
-                        assert self._tasks is not None
-                        owner = self._tasks.cancel_scope
-                        self._subscription = self._broker.attach(channel, self._speaker.outbox, owner=owner)
-                    self._log.info("subscribed", channel=channel or "/null")
-                case Fail(reason=reason, farewell=farewell):
-                    self._end(reason, refused=True, farewell=farewell)
-                case _:
-                    assert_never(command)
+            return self._dialect.carry_out(command)
         except BrokerError as error:
-            self._end(str(error), refused=True)
+            self._refuse(str(error), command)
         return True
 
-    async def _wait_to_publish(self, command: Command) -> None:
-        """Wait in the channel's line."""
-        assert isinstance(command, Publish)
+    async def _wait(self, command: Any) -> None:
+        """Carry out one command that must wait."""
+        assert self._dialect is not None
         try:
-            await self._broker.publish_batch(command.batch, self._broker.limits.publish_seconds_max)
+            await self._dialect.wait(command)
         except BrokerError as error:
-            self._end(str(error), refused=True)
+            self._refuse(str(error), command)
 
     def _abandon(self) -> None:
         """What has waited for its channel, or behind what did, is not accepted any more, and the log says so."""
-        for command in self._blocked:
-            if isinstance(command, Publish):
-                self._log.info("abandoned", channel=command.batch.channel, messages=len(command.batch))
+        for batch in _batches(self._blocked):
+            self._log.info("abandoned", channel=batch.channel, messages=len(batch))
 
-    def _log_messages(self, commands: Sequence[Command]) -> None:
-        for command in commands:
-            if isinstance(command, Publish):
-                for message in command.batch:
-                    self._log.debug("sending", channel=message.channel, body=repr(message.body[:_DEBUG_BYTES]))
+    def _log_messages(self, commands: Sequence[Any]) -> None:
+        for batch in _batches(commands):
+            for message in batch:
+                self._log.debug("sending", channel=message.channel, body=repr(message.body[:_DEBUG_BYTES]))
 
     # -- the end -----------------------------------------------------------------------------------------------------
 
@@ -278,15 +321,31 @@ class Connection:
         if not self.reason:
             self.reason = reason
 
-    def _end(self, reason: str, *, refused: bool = False, farewell: bytes = b"") -> None:
-        """Nothing more is to be read; say farewell if there is one, and nothing else."""
+    def _refuse(self, reason: str, command: Any) -> None:
+        """The peer did what it may not; it is told, where its protocol has words for it."""
+        farewell = None if self._dialect is None else self._dialect.refusal(reason, command)
+        self._end(reason, refused=True, farewell=farewell)
+
+    def _end(self, reason: str, *, refused: bool = False, farewell: bytes | None = None) -> None:
+        """Nothing more is to be read. With a farewell it is said after what was said before, and then nothing; without
+        one this closes at once."""
         self._give_reason(reason)
         if refused:
             self._log.warning("refused", reason=reason)
         assert self._tasks is not None
-        if farewell:
-            self._speaker.outbox.put_control(farewell)
+        if farewell is not None:
+            self._speaker.part(farewell)
             self._tasks.cancel_scope.deadline = trio.current_time() + self._broker.limits.farewell_seconds_max
+            self._reading.cancel(reason=shorten(reason))
         else:
             self._speaker.mute()
             self._tasks.cancel_scope.cancel(reason=shorten(reason))
+
+
+def _batches(commands: Iterable[Any]) -> Iterator[Batch]:
+    """What these commands would publish, in whichever dialect."""
+    for command in commands:
+        for bound in getattr(command, "commands", (command,)):
+            batch = getattr(bound, "batch", None)
+            if batch is not None:
+                yield batch

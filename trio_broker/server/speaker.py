@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from trio_broker.message import Delivery
     from trio_broker.server.flusher import Flusher
     from trio_broker.server.transport import Transport
-    from trio_broker.wire import FramedServerSession
 
 __all__ = ["Speaker"]
 
@@ -31,7 +30,6 @@ class Speaker:
 
     Args:
         transport: where the bytes go.
-        session: how deliveries are encoded.
         limits: ``write_bytes_max`` and those of the stall rule are used.
         flusher: where to stand in line when there is something to write.
         broke: called with the reason when the connection can say nothing more.
@@ -39,7 +37,8 @@ class Speaker:
         said: called when the outbox was closed and everything has been said.
 
     Attributes:
-        outbox: where what is to be said is announced.
+        outbox: where what is to be said is announced. The `note` of each subscription that it names is a `Place`.
+        writes: how often something was handed to the system.
     """
 
     __slots__ = (
@@ -49,21 +48,22 @@ class Speaker:
         "_flusher",
         "_has_finished",
         "_is_mute",
+        "_is_parting",
         "_limits",
+        "_room",
         "_said",
         "_serving",
-        "_session",
         "_stall",
         "_tasks",
         "_transport",
-        "_writing",
+        "is_writing",
         "outbox",
+        "writes",
     )
 
     def __init__(
         self,
         transport: Transport,
-        session: FramedServerSession,
         limits: Limits,
         flusher: Flusher,
         *,
@@ -72,7 +72,6 @@ class Speaker:
         said: Callable[[], None],
     ) -> None:
         self._transport = transport
-        self._session = session
         self._limits = limits
         self._flusher = flusher
         self._broke = broke
@@ -80,9 +79,12 @@ class Speaker:
         self._said = said
         self._stall = StallClock(limits, transport.unsent_bytes, transport.slack_bytes)
         self._tasks: trio.Nursery | None = None  # the writer's
-        self._writing = False  # there is a writer, and nobody else writes
+        self.is_writing = False  # there is a writer, and nobody else writes
+        self.writes = 0
         self._serving: Subscription | None = None  # whose turn was taken and is not over
         self._is_mute = False  # nothing more is to be said
+        self._is_parting = False  # no message is to be sent any more
+        self._room = trio.lowlevel.ParkingLot()  # where `room` waits
         self._has_finished = False  # everything has been said
         self._finished = trio.lowlevel.ParkingLot()  # where `finish` waits for that
         self.outbox = Outbox(self._stand_in_line)
@@ -104,13 +106,27 @@ class Speaker:
         """Say nothing more; what is under way is for the caller to cancel."""
         self._is_mute = True
 
+    def part(self, farewell: bytes) -> None:
+        """Say this after what is under way and what was said before, and then no message more."""
+        self._is_parting = True
+        if farewell:
+            self.outbox.put_control(farewell)
+
+    async def room(self) -> None:  # noqa: ASYNC910  waits only if it must
+        """Wait while more than ``control_bytes_max`` of replies wait to be taken by the peer.
+
+        Cancellation: atomic. Nothing is changed by waiting.
+        """
+        while self.outbox.control_bytes > self._limits.control_bytes_max:
+            await self._room.park()
+
     def _stand_in_line(self) -> None:
         """There is something to write, or the end to be seen to."""
         self._flusher.add(self)
 
     def flush(self) -> None:
         """Write something without waiting; what must wait is left to a writer. For the `Flusher`."""
-        if self._writing or self._is_mute:
+        if self.is_writing or self._is_mute:
             return
         try:
             subscription = self._serving or self.outbox.turn_nowait()
@@ -133,12 +149,14 @@ class Speaker:
         """One write: of what overtakes deliveries, or of what waits in the mailbox whose turn it is."""
         control = self.outbox.take_control()
         if control:
+            self._room.unpark_all()
             self._serving = subscription
+            self.writes += 1
             sent = self._transport.send_nowait(control)
             if sent < len(control):
                 self._leave_to_a_writer(self._send_control, control[sent:])
                 return
-        elif subscription is None or subscription.evicted is not None:
+        elif subscription is None or subscription.evicted is not None or self._is_parting:
             self._serving = None
         else:
             deliveries = subscription.take(self._limits.write_bytes_max)
@@ -151,7 +169,8 @@ class Speaker:
 
     def _send_now(self, subscription: Subscription, deliveries: list[Delivery]) -> bool:
         """Send deliveries; False if a writer must see to the rest."""
-        data = self._session.encode(deliveries)
+        data = subscription.note.encode(deliveries, subscription.first_number)
+        self.writes += 1
         sent = self._transport.send_nowait(data)
         if self._stall.runs:
             self._stall.move(sent)
@@ -170,7 +189,7 @@ class Speaker:
     def _leave_to_a_writer(self, write: Callable[..., Awaitable[None]], *arguments: Any) -> None:
         """Write in a task of its own; nobody else writes until it has ended."""
         assert self._tasks is not None
-        self._writing = True
+        self.is_writing = True
         self._tasks.start_soon(self._write, write, *arguments)
 
     @trio.lowlevel.enable_ki_protection  # as the reader, whose task is the server's
@@ -180,7 +199,7 @@ class Speaker:
             await write(*arguments)
         except trio.BrokenResourceError as error:
             self._broke(f"the connection broke: {error}")
-        self._writing = False
+        self.is_writing = False
         self._stand_in_line()
 
     async def _send_rest(self, subscription: Subscription, deliveries: list[Delivery], data: bytes, sent: int) -> None:
@@ -201,7 +220,7 @@ class Speaker:
                 subscription.moves()
         finally:
             if sent < len(data):
-                subscription.settle_first(self._session.messages_within(deliveries, sent))
+                subscription.settle_first(subscription.note.messages_within(deliveries, data, sent))
         self._settle(subscription)
 
     async def _send_some(self, view: memoryview) -> int:
@@ -215,7 +234,18 @@ class Speaker:
                 return 0
 
     async def _send_control(self, data: bytes) -> None:
-        """Send what overtakes deliveries. It is short; a deadline of its own bounds it where it is a farewell."""
+        """Send what overtakes deliveries; the stall rule holds for it too.
+
+        Cancellation: partial. The stream is of no use afterwards: a frame may be torn.
+        """
+        waited = self._stall.runs  # messages wait too
+        self._stall.start()
         view = memoryview(data)
         while view:
-            view = view[await self._transport.send(view) :]
+            count = await self._send_some(view)
+            if not count:
+                self._broke(stall_reason(self._limits))
+                return
+            view = view[count:]
+        if not waited:
+            self._stall.stop()

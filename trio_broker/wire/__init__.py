@@ -7,7 +7,7 @@
 - `detect`: which protocol some first bytes speak.
 """
 
-from trio_broker.wire.detect import PREFIX_BYTES, name_of_protocol
+from trio_broker.wire.detect import PREFIX_BYTES, Protocol, name_of_protocol, protocol_of
 from trio_broker.wire.framed import (
     FRAMED,
     Command,
@@ -26,8 +26,10 @@ __all__ = [
     "Fail",
     "FramedClientSession",
     "FramedServerSession",
+    "Protocol",
     "Publish",
     "Subscribe",
     "frame",
     "name_of_protocol",
+    "protocol_of",
 ]

@@ -1,14 +1,25 @@
 """Which protocol do these first bytes speak?
 
-Used to name what knocked at the wrong door: a reason such as "this looks like an HTTP request" saves its reader an
-hour with a packet sniffer.
+Used to choose among ours, and to name what knocked at the wrong door: a reason such as "this looks like an HTTP
+request" saves its reader an hour with a packet sniffer.
 """
 
 from __future__ import annotations
 
+import enum
 from typing import Final
 
-__all__ = ["HTTP", "PREFIX_BYTES", "name_of_protocol"]
+__all__ = ["HTTP", "PREFIX_BYTES", "Protocol", "name_of_protocol", "protocol_of"]
+
+
+class Protocol(enum.Enum):
+    """What a peer may speak."""
+
+    FRAMED = "framed"
+    STOMP = "stomp"
+
+
+_STOMP: Final = (b"CONNECT\n", b"CONNECT\r\n", b"STOMP\n", b"STOMP\r\n")
 
 PREFIX_BYTES: Final = 8
 """How many bytes are enough to recognise any of the protocols below."""
@@ -56,3 +67,20 @@ def name_of_protocol(first_bytes: bytes) -> str | None:
     if first_bytes[:1] == b"\x10" and first_bytes[2:8] in (b"\x00\x04MQTT", b"\x00\x06MQIs"):
         return "an MQTT client"
     return None
+
+
+def protocol_of(first_bytes: bytes) -> Protocol | None:
+    """Which of our protocols a peer speaks that begins with these bytes; None where more are needed to tell.
+
+    A peer of STOMP begins with CONNECT or STOMP, perhaps after line ends. Everything else is for the framed protocol to
+    accept or to name; a frame of it begins with the length of a channel's name, whose first byte is 0.
+
+    Args:
+        first_bytes: what the peer sent first, at least one byte.
+    """
+    if first_bytes[0] in b"\r\n":
+        return Protocol.STOMP
+    beginnings = [line for line in _STOMP if line.startswith(first_bytes[: len(line)])]
+    if not beginnings:
+        return Protocol.FRAMED
+    return Protocol.STOMP if any(len(line) <= len(first_bytes) for line in beginnings) else None

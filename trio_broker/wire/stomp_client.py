@@ -12,9 +12,8 @@ from types import MappingProxyType
 from typing import Final, TypeAlias, final
 
 from trio_broker.errors import ProtocolViolation, shorten
-from trio_broker.limits import StompLimits
-from trio_broker.message import Message
-from trio_broker.wire.stomp_commands import AckMode
+from trio_broker.limits import Limits
+from trio_broker.message import AckMode, Message
 from trio_broker.wire.stomp_frames import FrameReader
 from trio_broker.wire.stomp_heads import Head, encode_frame, parse_decimal, required
 from trio_broker.wire.stomp_heartbeat import NO_HEART_BEAT, HeartBeat, parse_heart_beat
@@ -112,7 +111,7 @@ class StompClientSession:
     __slots__ = ("_heart_beat", "_over", "_reader", "_version", "_versions", "_violation")
 
     def __init__(
-        self, limits: StompLimits, *, versions: tuple[str, ...] = ("1.2",), heart_beat: HeartBeat = NO_HEART_BEAT
+        self, limits: Limits, *, versions: tuple[str, ...] = ("1.2",), heart_beat: HeartBeat = NO_HEART_BEAT
     ) -> None:
         unknown = [name for name in versions if name not in VERSIONS]
         if unknown or not versions:

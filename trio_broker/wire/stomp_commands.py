@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-import enum
 from typing import TypeAlias, final
 
-from trio_broker.message import Batch
+from trio_broker.message import AckMode, Batch
 from trio_broker.wire.framed import Fail
 from trio_broker.wire.stomp_heartbeat import HeartBeat
 from trio_broker.wire.stomp_messages import MessageEncoder
 
 __all__ = [
     "Ack",
-    "AckMode",
     "Commit",
     "Connect",
     "Disconnect",
@@ -25,17 +23,6 @@ __all__ = [
     "Subscribe",
     "Unsubscribe",
 ]
-
-
-class AckMode(enum.StrEnum):
-    """How a subscriber settles what it gets (S-23)."""
-
-    AUTO = "auto"
-    """Not at all: a message is settled when it was sent."""
-    CLIENT = "client"
-    """Cumulatively: one settles all that were sent to the subscription before it too."""
-    CLIENT_INDIVIDUAL = "client-individual"
-    """One by one."""
 
 
 @final

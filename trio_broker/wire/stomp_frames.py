@@ -19,7 +19,7 @@ from collections.abc import Iterator, Mapping
 from typing import Final, TypeAlias, final
 
 from trio_broker.errors import ProtocolViolation
-from trio_broker.limits import StompLimits
+from trio_broker.limits import Limits
 from trio_broker.wire.stomp_heads import Head, forbidden_body, parse_head
 from trio_broker.wire.stomp_versions import V12
 
@@ -54,7 +54,7 @@ class FrameReader:
 
     __slots__ = ("_head", "_heads", "_held", "_limits", "_repeated", "_searched", "commands", "receipt_id", "version")
 
-    def __init__(self, limits: StompLimits, commands: Mapping[str, bool]) -> None:
+    def __init__(self, limits: Limits, commands: Mapping[str, bool]) -> None:
         self.commands = commands
         self.version = V12
         self.receipt_id: str | None = None

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final, final
 
 from trio_broker.errors import ProtocolViolation, shorten
-from trio_broker.limits import StompLimits
+from trio_broker.limits import Limits
 from trio_broker.wire.stomp_versions import LITERAL_COMMANDS, Version
 
 __all__ = ["Head", "encode_frame", "forbidden_body", "parse_decimal", "parse_head", "required"]
@@ -36,7 +36,7 @@ class Head:
         self.meaning: Any = None
 
 
-def parse_head(raw: bytes, version: Version, commands: Mapping[str, bool], limits: StompLimits) -> Head:
+def parse_head(raw: bytes, version: Version, commands: Mapping[str, bool], limits: Limits) -> Head:
     """Parse a head and judge it (S-1 to S-10).
 
     Args:
@@ -99,7 +99,7 @@ def _without_returns(lines: list[str], version: Version, literal: bool) -> list[
     return lines
 
 
-def _body_length(command: str, value: str, body_allowed: bool, limits: StompLimits) -> int:
+def _body_length(command: str, value: str, body_allowed: bool, limits: Limits) -> int:
     """How long the body is that a head announces, if it may be so long (S-3, S-4, S-10)."""
     length = parse_decimal(value)
     if length is None:

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from typing import Final, NamedTuple
 
 from trio_broker.errors import ProtocolViolation, shorten
-from trio_broker.limits import StompLimits
-from trio_broker.wire.stomp_commands import Ack, AckMode, Connect, Nack, Subscribe, Unsubscribe
+from trio_broker.limits import Limits
+from trio_broker.message import AckMode
+from trio_broker.wire.stomp_commands import Ack, Connect, Nack, Subscribe, Unsubscribe
 from trio_broker.wire.stomp_heads import Head, parse_decimal, required
 from trio_broker.wire.stomp_heartbeat import HeartBeat, parse_heart_beat
 from trio_broker.wire.stomp_messages import MessageEncoder, MessageHeaders, channel_of
@@ -43,13 +44,13 @@ def parse_connect(head: Head, version: Version, offer: HeartBeat) -> Connect:
     return Connect(version.name, headers.get("host"), headers.get("login"), headers.get("passcode"), agreed)
 
 
-def parse_send(head: Head, limits: StompLimits) -> Send:
+def parse_send(head: Head, limits: Limits) -> Send:
     """SEND (S-19, S-20, S-39)."""
     headers = MessageHeaders(head.headers, len(head.raw), _decimal(head, "expiration", "milliseconds"))
     return Send(_channel(head, limits), headers, head.headers.get("transaction"))
 
 
-def parse_subscribe(head: Head, version: Version, limits: StompLimits) -> Subscribe:
+def parse_subscribe(head: Head, version: Version, limits: Limits) -> Subscribe:
     """SUBSCRIBE (S-22, S-23, S-37)."""
     headers = head.headers
     channel, destination = _channel(head, limits), headers["destination"]
@@ -115,7 +116,7 @@ def _key(subscription_id: str | None, destination: str) -> str:
     return f"{_UNNAMED}{destination}" if subscription_id is None else subscription_id
 
 
-def _channel(head: Head, limits: StompLimits) -> str:
+def _channel(head: Head, limits: Limits) -> str:
     """The channel that a frame's destination names (S-18, S-36)."""
     destination = required(head, "destination")
     channel = channel_of(destination)

@@ -24,7 +24,7 @@ from __future__ import annotations
 from typing import final
 
 from trio_broker.errors import ProtocolViolation, shorten
-from trio_broker.limits import StompLimits
+from trio_broker.limits import Limits
 from trio_broker.wire.stomp_commands import Disconnect, Fail, Reply, StompCommand
 from trio_broker.wire.stomp_frames import FrameReader
 from trio_broker.wire.stomp_heads import Head, encode_frame, required
@@ -69,7 +69,7 @@ class StompServerSession:
         "_transactions",
     )
 
-    def __init__(self, limits: StompLimits, *, session_id: str = "", server_name: str = "trio_broker") -> None:
+    def __init__(self, limits: Limits, *, session_id: str = "", server_name: str = "trio_broker") -> None:
         self._limits = limits
         self._session_id = session_id
         self._server_name = server_name

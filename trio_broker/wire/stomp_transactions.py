@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import final
 
 from trio_broker.errors import ProtocolViolation, shorten
-from trio_broker.limits import MESSAGE_COST, StompLimits
+from trio_broker.limits import MESSAGE_COST, Limits
 from trio_broker.message import Batch
 from trio_broker.wire.stomp_commands import Ack, Commit, Nack, Publish, Reply
 from trio_broker.wire.stomp_messages import STOMP, MessageHeaders, Part
@@ -92,7 +92,7 @@ class Transactions:
 
     __slots__ = ("_limits", "_open", "cost")
 
-    def __init__(self, limits: StompLimits) -> None:
+    def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._open: dict[str, _Transaction] = {}
         self.cost = 0  # of all of them
