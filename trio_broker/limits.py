@@ -94,8 +94,8 @@ class Limits:
         "how far beyond that mark a connection with unsettled work may go, in cost: workers that send their result "
         "before they acknowledge must not lock each other",
     )
-    prefetch_messages: int = _limit(
-        256, "what a queue's subscriber that acknowledges is sent before it settles one, in messages, unless it says"
+    prefetch_messages_max: int = _limit(
+        1024, "what a queue's subscriber that acknowledges is sent before it settles one; it may ask for less"
     )
     unsettled_bytes_max: int = _limit(
         8 * MIB, "mark for what one connection was sent from queues and has not settled, in cost; above it, no more"

@@ -131,8 +131,8 @@ class Broker:
             ack: how messages of a queue are settled (see `AckMode`): by receiving them, or by `Message.ack`. What was
                 received and not settled goes back to its queue when the block is left. Topics take nothing back, so
                 there it makes no difference.
-            prefetch_messages: how many messages of a queue this is given before it settles one, where it acknowledges.
-                The default is the broker's ``limits.prefetch_messages``.
+            prefetch_messages: how many messages of a queue this is given before it settles one, where it acknowledges;
+                at most, and unless given, ``limits.prefetch_messages_max``.
 
         Raises:
             InvalidChannel: the name is not one.
@@ -222,7 +222,9 @@ class Broker:
         place = self._channel(channel)
         credit = None
         if ack is not AckMode.AUTO and is_queue(channel):
-            credit = self.limits.prefetch_messages if prefetch_messages is None else prefetch_messages
+            credit = self.limits.prefetch_messages_max
+            if prefetch_messages is not None:
+                credit = min(credit, prefetch_messages)
         subscription = Subscription(place, outbox, policy, self.limits, owner, ledger=ledger, ack=ack, credit=credit)
         place.add(subscription)
         return subscription

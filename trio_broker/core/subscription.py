@@ -144,9 +144,10 @@ class Subscription:
         mailbox, taken = self.mailbox, self._taken
         self._announced = False
         size_bytes = 0
-        full = mailbox.is_full
+        had_expired = False
         while mailbox.messages and size_bytes < bytes_max:
-            if self._expire_oldest():
+            if mailbox.oldest_expires_at < math.inf and self._expire_oldest():
+                had_expired = True
                 continue
             delivery = mailbox.take()
             taken.append(delivery)
@@ -155,7 +156,7 @@ class Subscription:
         deliveries = list(taken)
         if self.ledger is not None:
             self._number(self.ledger, deliveries)
-        if full and not mailbox.is_full:
+        if had_expired or self.credit is not None:  # otherwise what was taken counts until it is settled
             self.may_have_room()
         return deliveries
 
@@ -198,7 +199,7 @@ class Subscription:
         """
         mailbox = self.mailbox
         full = mailbox.is_full
-        while mailbox.messages and self._expire_oldest():
+        while mailbox.messages and mailbox.oldest_expires_at < math.inf and self._expire_oldest():
             pass
         if not mailbox.messages:
             message = None
@@ -306,8 +307,7 @@ class Subscription:
 
     def _expire_oldest(self) -> bool:
         """Let go of what waits first, if it is of no use any more."""
-        expires_at = self.mailbox.oldest_expires_at
-        if expires_at == math.inf or trio.current_time() < expires_at:  # asking the clock costs more than the question
+        if trio.current_time() < self.mailbox.oldest_expires_at:
             return False
         self.channel.counters.expired += self.mailbox.expire_oldest()
         return True
