@@ -22,10 +22,10 @@ A map of the house. A module imports from its own room and from lower floors; ro
     1   explorer                    cancels any Trio program at every checkpoint
     0   message  errors  limits     the values that flow, what can go wrong, every limit
 
-A message's way: ``server/connection.py`` reads bytes; ``wire/framed.py`` turns them into batches;
-``core/topic.py`` or ``core/queue.py`` chooses the receivers and puts each batch into the ``core/mailbox.py`` of their
-``core/subscription.py``, which names itself in its connection's ``core/outbox.py``; there the other end's connection
-waits, takes it, and writes.
+A message's way: ``server/connection.py`` reads bytes; ``wire/framed.py`` or ``wire/stomp_server.py`` turns them into
+batches; ``core/topic.py`` or ``core/queue.py`` chooses the receivers and puts each batch into the ``core/mailbox.py``
+of their ``core/subscription.py``, which names itself in its connection's ``core/outbox.py``; there the other end's
+connection waits, takes it, and writes.
 """
 
 from trio_broker.client import Client, RemoteSubscription, connect
@@ -43,17 +43,19 @@ from trio_broker.errors import (
     InvalidChannel,
     LimitReached,
     MessageTooLarge,
+    NotOutstanding,
     ProtocolViolation,
     PublishStalled,
     SubscriptionEvicted,
 )
 from trio_broker.limits import Limits, Overflow
-from trio_broker.message import Message
+from trio_broker.message import AckMode, Message
 from trio_broker.server import DrainReport, Server, serve
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "AckMode",
     "Broker",
     "BrokerDraining",
     "BrokerError",
@@ -67,6 +69,7 @@ __all__ = [
     "LocalSubscription",
     "Message",
     "MessageTooLarge",
+    "NotOutstanding",
     "Overflow",
     "ProtocolViolation",
     "PublishStalled",

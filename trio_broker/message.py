@@ -111,8 +111,8 @@ class Message:
     async def process(self) -> AsyncIterator[Message]:
         """Deal with it in a block: acknowledged on leaving in order, back in its queue after an error.
 
-        Cancellation: entering and leaving are never cancelled: they have no checkpoint. A block that is cancelled has
-        not dealt with its message, which goes back.
+        Cancellation: entering is never cancelled: it has no checkpoint. Leaving is never cancelled: it has no
+        checkpoint. A block that is cancelled has not dealt with its message, which goes back.
         """
         try:
             yield self

@@ -105,7 +105,7 @@ def synchronous(public: Mapping[str, object]) -> dict[str, str]:
         for name, member in _members(public)
         if inspect.isfunction(member)
         and not inspect.iscoroutinefunction(member)
-        and re.search(r"\.(close|begin_\w+|\w+_nowait)$", name)
+        and re.search(r"\.(close|ack|nack|send|release|begin_\w+|\w+_nowait)$", name)
     }
 
 

@@ -294,7 +294,9 @@ class Broker:
 
         Raises: as `publish_batch`.
 
-        Cancellation: atomic, as `publish_batch`, for all of them together. Always a checkpoint.
+        Cancellation: atomic. If this raises anything, `trio.Cancelled` included, none of the batches has reached
+        anybody; they may be published again. No deadline but the caller's and ``patience_seconds``. Always a
+        checkpoint.
         """
         channels = [self._destination(name) for name in sorted({batch.channel for batch in batches})]
         found = [channel for channel in channels if channel is not None]

@@ -15,6 +15,8 @@ from collections.abc import Iterable
 from itertools import repeat
 from typing import TYPE_CHECKING, Final, NamedTuple, final
 
+import trio
+
 from trio_broker.errors import NotOutstanding
 from trio_broker.limits import MESSAGE_COST
 from trio_broker.message import AckMode, Batch, Codec, Delivery, Part
@@ -150,6 +152,7 @@ class Ledger:
         if self._is_settled(number):
             raise NotOutstanding(number, "is not to be settled, or was settled before; each is settled once")
 
+    @trio.lowlevel.enable_ki_protection
     def ack(self, number: int) -> None:
         """It has been dealt with, and in mode `client` all before it. Idempotent."""
         entries = self._remove(number)
@@ -159,6 +162,7 @@ class Ledger:
             subscription.channel.counters.delivered += len(entries)
             self._tell(subscription)
 
+    @trio.lowlevel.enable_ki_protection
     def nack(self, number: int, requeue: bool) -> None:
         """It has not been dealt with, nor in mode `client` any before it. Idempotent.
 

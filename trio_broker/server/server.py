@@ -226,7 +226,7 @@ async def serve(  # noqa: ASYNC128  `Server._run` calls started()
     listeners: Sequence[AnyListener] | None = None,
     task_status: trio.TaskStatus[Server] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Let a broker be reached over the network, in the framed protocol, until drained or cancelled.
+    """Let a broker be reached over the network, in STOMP and the framed protocol, until drained or cancelled.
 
     ::
 
