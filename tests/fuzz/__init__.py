@@ -1,0 +1,1 @@
+"""A coverage-guided fuzzer for the parsers; `scripts/fuzz` runs it."""
