@@ -3,7 +3,8 @@
     python benchmarks/page.py [RESULTS.json ...] [--page docs/performance.md] [--check]
 
 Without a file it takes all in benchmarks/results. Only what stands between the two marks is written. `--check` writes
-nothing and exits with 1 where the page says something else than the results.
+nothing and exits with 1 where the page says something else than the results. With or without it the exit status is 1
+where a goal is not reached and the page has no text that says why (publish/reasons.py).
 """
 
 import argparse
@@ -14,6 +15,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # started as a script: the packages are beside us
 
 from benchmarks.harness.brokers import ROOT
+from benchmarks.publish.reasons import find_silence
 from benchmarks.publish.results import ResultsError, committed_results, read_results
 from benchmarks.publish.table import PageError, render, replace_generated
 
@@ -41,10 +43,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     if not options.check:
         options.page.write_text(after)
-    elif after != before:
-        print(f"{options.page} does not match the results; benchmarks/page.py writes it anew", file=sys.stderr)
-        return 1
-    return 0
+    faults = find_silence(after, results)
+    if options.check and after != before:
+        faults.append("the page does not match the results; benchmarks/page.py writes it anew")
+    for fault in faults:
+        print(f"{options.page}: {fault}", file=sys.stderr)
+    return 1 if faults else 0
 
 
 if __name__ == "__main__":

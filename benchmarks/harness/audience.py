@@ -8,7 +8,7 @@ channel, at growing intervals, until every subscriber has had one; then the wait
 import select
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
@@ -76,7 +76,8 @@ class Audience:
         self.publishers: dict[int, Publisher] = {}
         self._waiting: dict[int, Waiting] = {}
         self.poller = select.epoll()
-        self.buffer = memoryview(bytearray(BUFFER_SIZE))
+        self.memory = bytearray(BUFFER_SIZE)
+        self.buffer = memoryview(self.memory)
 
     def __enter__(self) -> Self:
         """Connect everybody and probe until every subscription is in place."""
@@ -88,8 +89,7 @@ class Audience:
             for begin in range(0, subscribers * len(self._channels), CONNECTING_AT_ONCE):
                 self._connect_some(begin, min(begin + CONNECTING_AT_ONCE, subscribers * len(self._channels)))
             self._await(self._wire.interjection, set(self._waiting))
-            while self.receive_idle(QUIET_SECONDS):
-                pass
+            self.settle()
         except BaseException:
             self._close()
             raise
@@ -169,10 +169,17 @@ class Audience:
             chunks.append((descriptor, bytes(self.buffer[:size])))
         return chunks
 
-    def find_surplus(self, seconds: float) -> str | None:
-        """Return what is wrong if something still arrives after everything that was due."""
+    def settle(self) -> None:
+        """Wait until nothing has arrived for a while."""
+        while self.receive_idle(QUIET_SECONDS):
+            pass
+
+    def find_surplus(
+        self, seconds: float, count: Callable[[bytes, int], int] = lambda _, size: size, unit: str = "bytes"
+    ) -> str | None:
+        """Return what is wrong if something that counts still arrives after everything that was due."""
         try:
-            surplus = sum(len(chunk) for _, chunk in self.receive_idle(seconds))
+            surplus = sum(count(chunk, len(chunk)) for _, chunk in self.receive_idle(seconds))
         except LoadError as error:
             return str(error)
-        return f"{surplus} bytes more than were due" if surplus else None
+        return f"{surplus} {unit} more than were due" if surplus else None

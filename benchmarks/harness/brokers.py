@@ -1,8 +1,8 @@
 """The brokers that can be measured: how each is started, and how one learns where it listens.
 
-A recipe is data. In its command, its files and its environment `$port` stands for a free port on the loopback interface
-and `$folder` for a folder of its own, which is removed when the broker has ended. The recipes of other people's servers
-are in `benchmarks/peers`.
+A recipe is data. In its command, its files and its environment `$port` stands for a free port on the loopback
+interface, as do `$other_port` and `$third_port` for who needs more, and `$folder` for a folder of its own, which is
+removed when the broker has ended. The recipes of other people's servers are in `benchmarks/peers`.
 """
 
 import importlib.util
@@ -22,6 +22,7 @@ from string import Template
 from benchmarks.harness.children import START_SECONDS, Child, ChildError, running_child
 from benchmarks.harness.placement import Placement
 from benchmarks.harness.wire import FRAMED, Wire
+from benchmarks.protocols.stomp import STOMP
 
 ROOT = Path(__file__).resolve().parents[2]
 SERVING = re.compile(r"^Serving on (?P<host>\S+):(?P<port>\d+)\s*$", re.MULTILINE)
@@ -40,6 +41,8 @@ class Recipe:
 
     `announces`: it prints `Serving on HOST:PORT`; otherwise it is ready when its port accepts. `needs`: programs it
     cannot do without beside its command; `module`: a Python package. `version`: a command that prints the version.
+    `other_wires`: what else it speaks on the same port, for the works that are of one protocol. `both_cpus`: it may use
+    the load's CPU too. `evicts`: publishers wait for a subscriber that takes nothing, until it is disconnected.
     """
 
     name: str
@@ -53,6 +56,26 @@ class Recipe:
     module: str | None = None
     version: tuple[str, ...] = ()
     start_seconds: float = START_SECONDS
+    other_wires: tuple[Wire, ...] = ()
+    both_cpus: bool = False
+    evicts: bool = False
+
+    def find_wire(self, protocol: str | None) -> Wire | None:
+        """Return what it is measured with in works of a protocol, or in those of none; nothing if it has no part there.
+
+        Where deliveries have no length that is known, it takes part only in the works of its protocol.
+        """
+        if protocol is None:
+            return None if self.wire.terminator else self.wire
+        return next((wire for wire in (self.wire, *self.other_wires) if wire.name == protocol), None)
+
+    def protocol_obstacle(self, protocol: str | None) -> str | None:
+        """Return why it has no part in the works of a protocol, or in those of none; nothing if it has."""
+        if self.find_wire(protocol) is not None:
+            return None
+        return (
+            f"it is measured over {self.wire.name} alone" if protocol is None else f"it is not measured over {protocol}"
+        )
 
     def obstacle(self) -> str | None:
         """Return why this broker cannot be started here, or nothing."""
@@ -97,7 +120,15 @@ def _python(*arguments: str) -> tuple[str, ...]:
     return (sys.executable, *arguments, "--host", LOOPBACK, "--port", "0")
 
 
-TRIO = Recipe("trio", "trio_broker", _python("-m", "trio_broker", "serve"), FRAMED, announces=True)
+TRIO = Recipe(
+    "trio",
+    "trio_broker",
+    _python("-m", "trio_broker", "serve"),
+    FRAMED,
+    announces=True,
+    other_wires=(STOMP,),
+    evicts=True,
+)
 SEED = Recipe(
     "seed",
     "seed on asyncio",
@@ -141,7 +172,8 @@ def running_broker(recipe: Recipe, placement: Placement) -> Iterator[Broker]:
     with ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix=f"bench-{recipe.name}-"))
         address = (LOOPBACK, find_free_port())
-        names = {"port": str(address[1]), "other_port": str(find_free_port()), "folder": folder}
+        names = {"port": str(address[1]), "folder": folder}
+        names |= {name: str(find_free_port()) for name in ("other_port", "third_port")}
         for name, text in recipe.files.items():
             Path(folder, name).write_text(Template(text).substitute(names))
         program = find_program(recipe.command[0]) or recipe.command[0]
@@ -150,7 +182,7 @@ def running_broker(recipe: Recipe, placement: Placement) -> Iterator[Broker]:
             name: Template(value).substitute(names) for name, value in recipe.environment.items()
         }
         directory = ROOT if recipe.announces else Path(folder)
-        with placement.on_broker_cpu():
+        with placement.on_broker_cpu(both=recipe.both_cpus):
             child = stack.enter_context(running_child(recipe.label, command, directory, environment))
         if recipe.announces:
             yield Broker(recipe, child, child.wait_for(_find_address, recipe.start_seconds))

@@ -6,18 +6,29 @@ from fnmatch import fnmatchcase
 from benchmarks.harness.brokers import Address
 from benchmarks.harness.churn import Churn
 from benchmarks.harness.load import Load
-from benchmarks.harness.shapes import interleaved_flood, queue_flood, round_trips, topic_flood
+from benchmarks.harness.shapes import (
+    bursts,
+    interleaved_flood,
+    queue_flood,
+    round_trips,
+    topic_flood,
+    varied_flood,
+)
+from benchmarks.harness.stuck import StuckWork
 from benchmarks.harness.wire import Wire
 from benchmarks.harness.works import LatencyWork, MemoryWork, RateWork, Work
 
 FLOOD_SIZES = {"16": 16, "128": 128, "4k": 4096, "64k": 65536, "1m": 1 << 20}
+LARGEST_VARIED = 65536
 MIXED_SIZES = (16, 64, 256, 1024, 4096)
 GROWTH = (1, 10, 100, 1000, 10_000)
 SMALL, USUAL = 16, 128
 # A thousand connections for each of six brokers are within the usual limit of open files; ten thousand are not.
 MOST_KEPT = 1000
-# 128 B payloads, so many to one channel before the next: about what one read of a modest size holds.
+# So few that what a read and a write cost, and what a channel and a connection cost, is not lost among messages.
 BURST = 8
+STOMP = "STOMP"
+VARIED = "varied-"
 
 
 def _churn(address: Address, wire: Wire) -> Load:
@@ -47,21 +58,43 @@ def _floods() -> Iterator[Work]:
         yield RateWork(f"interleaved-{number}", title, interleaved_flood(number, MIXED_SIZES, 1))
 
 
+def _varied() -> Iterator[Work]:
+    """Yield some of them again, with another name each time, and payloads that differ from each other, in size too."""
+    what = "names, payloads and sizes vary"
+    for name, size in FLOOD_SIZES.items():
+        if size <= LARGEST_VARIED:
+            yield RateWork(
+                f"{VARIED}flood-{name}", f"1 -> 1, about {size:,} B; {what}", varied_flood(1, 1, size), keep=False
+            )
+    for name, number, size in (("fanout-10-small", 10, SMALL), ("fanout-10", 10, USUAL), ("fanout-100", 100, USUAL)):
+        title = f"1 -> {number}, about {size} B; {what}"
+        yield RateWork(f"{VARIED}{name}", title, varied_flood(1, number, size), keep=False)
+    title = f"10 -> 10 through a queue, about {SMALL} B; {what}"
+    yield RateWork(f"{VARIED}queue-10", title, varied_flood(10, 10, SMALL, shared=True), keep=False, queues=True)
+
+
+def _stomp() -> Iterator[Work]:
+    """Yield what is done over STOMP."""
+    yield RateWork("stomp-128", f"STOMP, 1 -> 1, {USUAL} B, auto ack", topic_flood(1, 1, USUAL), protocol=STOMP)
+    title = f"STOMP, 1 -> 1 through a queue, {USUAL} B, auto ack"
+    yield RateWork("stomp-queue", title, queue_flood(1, 1, USUAL), queues=True, protocol=STOMP)
+
+
 def _growth() -> Iterator[Work]:
     """Yield the curves; that over subscribers is the fan-out above."""
     for number in GROWTH:
         yield RateWork(
             f"connections-{number}",
-            f"1 -> 1, {USUAL} B, beside {_count(number, 'idle connection')}",
-            topic_flood(1, 1, USUAL, idle=number),
+            f"{_count(number, 'publisher')} in turn -> 1, {BURST} messages of {USUAL} B at a time",
+            bursts(USUAL, BURST, senders=number),
             keep=number < MOST_KEPT,
             connections=number,
         )
     for number in GROWTH:
         yield RateWork(
             f"channels-{number}",
-            f"1 -> {_count(number, 'topic')}, {BURST} messages of {USUAL} B at a time to each",
-            interleaved_flood(number, (USUAL,), BURST),
+            f"1 -> {_count(number, 'topic')} in turn, {BURST} messages of {USUAL} B at a time",
+            bursts(USUAL, BURST, channels=number),
             keep=number < MOST_KEPT,
             connections=number,
         )
@@ -71,6 +104,8 @@ def all_works() -> list[Work]:
     """Return every work."""
     return [
         *_floods(),
+        *_varied(),
+        *_stomp(),
         RateWork(
             "unbatched-400", f"400 peers, one message at a time, {USUAL} B", round_trips(400, 400, USUAL), "trips/s"
         ),
@@ -78,6 +113,7 @@ def all_works() -> list[Work]:
         LatencyWork("latency-half", f"one-way latency at half the broker's own capacity, {USUAL} B", USUAL, 0.5),
         RateWork("churn", "connect, subscribe, one message, close; 16 at a time", _churn, "connections/s"),
         MemoryWork("memory", "1,000 subscribers that wait", 1000),
+        StuckWork("stuck", f"1 -> 1, {USUAL} B, beside a subscriber that stops reading", USUAL),
         *_growth(),
     ]
 

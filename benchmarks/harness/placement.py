@@ -28,9 +28,9 @@ class Placement:
         os.sched_setaffinity(0, {self.load})
 
     @contextmanager
-    def on_broker_cpu(self) -> Iterator[None]:
-        """Be on the broker's CPU while starting a broker, and on the load's afterwards."""
-        os.sched_setaffinity(0, {self.broker})
+    def on_broker_cpu(self, *, both: bool = False) -> Iterator[None]:
+        """Be on the broker's CPU, or on both, while starting a broker, and on the load's afterwards."""
+        os.sched_setaffinity(0, {self.broker, self.load} if both else {self.broker})
         try:
             yield
         finally:

@@ -1,13 +1,15 @@
 """The shapes of work that a load can be made for, by name where a command line asks for them."""
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from benchmarks.harness.brokers import Address
+from benchmarks.harness.bursts import Bursts
 from benchmarks.harness.flood import Flood
-from benchmarks.harness.load import Load, LoadFactory
+from benchmarks.harness.load import PATIENCE_SECONDS, Load, LoadFactory
 from benchmarks.harness.round_trips import RoundTrips
-from benchmarks.harness.traffic import Traffic, interleaved_traffic, uniform_traffic
+from benchmarks.harness.traffic import Traffic, interleaved_traffic, uniform_traffic, varied_channel, varied_traffic
 from benchmarks.harness.wire import Wire
 
 TOPIC = "/topic/bench"
@@ -24,11 +26,14 @@ class Shape:
     make: Callable[[int, int, int], LoadFactory]
 
 
-def topic_flood(publishers: int, subscribers: int, size: int, *, idle: int = 0) -> LoadFactory:
-    """Return a flood of a topic: each subscriber gets everything; `idle` more connections get nothing."""
+FloodFactory = Callable[[Address, Wire], Flood]
 
-    def make(address: Address, wire: Wire) -> Load:
-        return Flood(address, wire, traffic, publishers=publishers, subscribers=subscribers, idle=idle)
+
+def topic_flood(publishers: int, subscribers: int, size: int, *, patience: float = PATIENCE_SECONDS) -> FloodFactory:
+    """Return a flood of a topic: each subscriber gets everything."""
+
+    def make(address: Address, wire: Wire) -> Flood:
+        return Flood(address, wire, traffic, publishers=publishers, subscribers=subscribers, patience=patience)
 
     def traffic(wire: Wire) -> Traffic:
         return uniform_traffic(wire, TOPIC, size)
@@ -56,6 +61,36 @@ def interleaved_flood(channels: int, sizes: Sequence[int], burst: int) -> LoadFa
 
     def traffic(wire: Wire) -> Traffic:
         return interleaved_traffic(wire, [f"{TOPIC}/{number}" for number in range(channels)], sizes, burst)
+
+    return make
+
+
+def varied_flood(publishers: int, subscribers: int, size: int, *, shared: bool = False) -> LoadFactory:
+    """Return a flood of a topic, or of a queue if it is shared, with payloads that differ, also in size.
+
+    Whoever connects anew has another channel: of a broker the first one, the second and so on, so that brokers which
+    take turns have the same.
+    """
+    made: Counter[Address] = Counter()
+    prefix = f"{QUEUE if shared else TOPIC}/"
+
+    def make(address: Address, wire: Wire) -> Load:
+        channel = varied_channel(prefix, made[address])
+        made[address] += 1
+
+        def traffic(wire: Wire) -> Traffic:
+            return varied_traffic(wire, channel, size)
+
+        return Flood(address, wire, traffic, publishers=publishers, subscribers=subscribers, shared=shared)
+
+    return make
+
+
+def bursts(size: int, burst: int, *, channels: int = 1, senders: int = 1) -> LoadFactory:
+    """Return bursts, one at a time, to topics with one subscriber each, from senders in turn."""
+
+    def make(address: Address, wire: Wire) -> Load:
+        return Bursts(address, wire, prefix=TOPIC, channels=channels, senders=senders, size=size, burst=burst)
 
     return make
 

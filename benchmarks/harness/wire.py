@@ -13,13 +13,17 @@ QUEUE_PREFIX = "/queue"
 class Wire(Protocol):
     """The byte strings a load is made of, in one protocol.
 
-    A channel whose name starts with `/queue` is a queue; where the protocol has none, `has_queues` says so.
+    `name` is the protocol's. A channel whose name starts with `/queue` is a queue; where the protocol has none,
+    `has_queues` says so. `terminator` is one byte that ends each delivery and is nowhere else in it, and it is empty
+    where the length of a delivery is known beforehand: where it is not, such bytes are counted.
     `interjection` is what the server sends each client of its own accord, once, some time after it connected; counting
     must not begin before. It is empty where there is none.
     """
 
+    name: str
     has_queues: bool
     interjection: bytes
+    terminator: bytes
 
     def subscription(self, channel: str) -> bytes:
         """Return what a fresh connection sends to subscribe to a channel; afterwards it may publish as well."""
@@ -34,7 +38,7 @@ class Wire(Protocol):
         ...
 
     def delivery(self, channel: str, payload: bytes) -> bytes:
-        """Return what a subscriber receives for one message."""
+        """Return what a subscriber receives for one message; with a terminator, the body and that."""
         ...
 
     def echo(self, channel: str, payload: bytes) -> bytes:
@@ -45,8 +49,10 @@ class Wire(Protocol):
 class Framed:
     """The seed's protocol: a 4-byte big-endian length and a body; channel and payload are a frame each."""
 
+    name = "framed"
     has_queues = True
     interjection = b""
+    terminator = b""
 
     def subscription(self, channel: str) -> bytes:
         """Name the channel in the first frame."""

@@ -9,7 +9,7 @@ from typing import Protocol
 from benchmarks.harness.audience import Audience
 from benchmarks.harness.brokers import Broker, Recipe
 from benchmarks.harness.latency import Latency
-from benchmarks.harness.load import Load, LoadFactory
+from benchmarks.harness.load import Load, LoadError, LoadFactory
 from benchmarks.harness.rounds import Sample, find_count, run_load
 from benchmarks.harness.shapes import TOPIC, topic_flood
 
@@ -77,7 +77,8 @@ class RateWork:
     """A load as fast as it goes.
 
     `keep`: over the same connections in all rounds; otherwise they are made each time, because those of all brokers
-    together are too many. `queues`: the work is one for a queue. `connections`: how many it takes, if they are many.
+    together are too many, or because each are to differ. `queues`: the work is one for a queue. `connections`: how many
+    it takes, if they are many. `protocol`: the one that everybody is to speak; otherwise each speaks its own.
     """
 
     name: str
@@ -87,6 +88,7 @@ class RateWork:
     keep: bool = True
     queues: bool = False
     connections: int = 0
+    protocol: str | None = None
 
     @property
     def figures(self) -> tuple[Figure, ...]:
@@ -94,11 +96,14 @@ class RateWork:
         return (Figure(RATE.key, self.unit, more_is_better=True), CPU)
 
     def obstacle(self, recipe: Recipe) -> str | None:
-        """Tell of a protocol without queues, and of a system that allows too few open files."""
+        """Tell of a protocol that does not fit, and of a system that allows too few open files."""
         _, allowed = resource.getrlimit(resource.RLIMIT_NOFILE)
         if self.connections + SPARE_DESCRIPTORS > allowed:
             return f"{self.connections} connections take more open files than the {allowed} allowed here (ulimit -Hn)"
-        return "its protocol has no queues" if self.queues and not recipe.wire.has_queues else None
+        wire = recipe.find_wire(self.protocol)
+        if wire is not None and self.queues and not wire.has_queues:
+            return "its protocol has no queues"
+        return recipe.protocol_obstacle(self.protocol)
 
     @contextmanager
     def open(self, recipe: Recipe, run: Run, seconds: float) -> Iterator[Read]:
@@ -123,7 +128,11 @@ class RateWork:
 
     def _connect(self, broker: Broker) -> Load:
         """Return the load, to be entered."""
-        return self.load(broker.address, broker.recipe.wire)
+        wire = broker.recipe.find_wire(self.protocol)
+        if wire is None:
+            message = f"{broker.recipe.label}: {broker.recipe.protocol_obstacle(self.protocol)}"
+            raise LoadError(message)
+        return self.load(broker.address, wire)
 
     @staticmethod
     def _read(sample: Sample) -> Reading:
@@ -144,9 +153,8 @@ class LatencyWork:
     figures: tuple[Figure, ...] = tuple(Figure(key, "us", more_is_better=False) for key in ("p50", "p99", "p99.9"))
 
     def obstacle(self, recipe: Recipe) -> str | None:
-        """Every broker can."""
-        del recipe
-        return None
+        """Tell of a broker that is measured over one protocol alone."""
+        return recipe.protocol_obstacle(None)
 
     @contextmanager
     def open(self, recipe: Recipe, run: Run, seconds: float) -> Iterator[Read]:
@@ -193,9 +201,8 @@ class MemoryWork:
     figures: tuple[Figure, ...] = (Figure("memory", "KiB/subscriber", more_is_better=False),)
 
     def obstacle(self, recipe: Recipe) -> str | None:
-        """Every broker can."""
-        del recipe
-        return None
+        """Tell of a broker that is measured over one protocol alone."""
+        return recipe.protocol_obstacle(None)
 
     @contextmanager
     def open(self, recipe: Recipe, run: Run, seconds: float) -> Iterator[Read]:

@@ -14,8 +14,10 @@ VERSION_3_1_1 = 4
 class Mqtt:
     """CONNECT, SUBSCRIBE and PUBLISH."""
 
+    name = "MQTT"
     has_queues = False
     interjection = b""
+    terminator = b""
 
     def subscription(self, channel: str) -> bytes:
         """Connect and subscribe at QoS 0."""

@@ -14,9 +14,11 @@ SUBSCRIPTION = "1"
 class Nats:
     """CONNECT, SUB, PUB and MSG."""
 
+    name = "NATS"
     has_queues = True
     # About two seconds after a client connected the server measures its round trip, whatever its ping_interval is.
     interjection = b"PING\r\n"
+    terminator = b""
 
     def subscription(self, channel: str) -> bytes:
         """Connect and subscribe, to a queue as one of a group."""

@@ -10,8 +10,10 @@ HELLO = b"*2\r\n$5\r\nHELLO\r\n$1\r\n3\r\n"
 class Resp:
     """SUBSCRIBE, PUBLISH and the message push."""
 
+    name = "RESP"
     has_queues = False
     interjection = b""
+    terminator = b""
 
     def subscription(self, channel: str) -> bytes:
         """Change to RESP 3 and subscribe."""

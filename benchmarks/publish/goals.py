@@ -3,10 +3,12 @@
 from dataclasses import dataclass
 from enum import Enum
 
-from benchmarks.harness.catalogue import GROWTH
+from benchmarks.harness.catalogue import GROWTH, VARIED, all_works
 from benchmarks.publish.results import Results
+from trio_broker.limits import MIB, Limits
 
 NATS = "nats"
+RABBITMQ_STOMP = "rabbitmq-stomp"
 # A goal for at least so much has its floor at 0.8 of it, one for at most so much at 1 / 0.8 of it.
 FLOOR = 0.8
 
@@ -47,6 +49,11 @@ class Goal:
     value: float
     against: str | None = NATS
 
+    @property
+    def key(self) -> str:
+        """What the page calls it where it says why it is not reached."""
+        return f"{self.work}/{self.figure}"
+
     def find(self, results: Results) -> float | None:
         """Return the median that counts, if there is one."""
         work, first = results.find(self.work), next(iter(results.brokers), "")
@@ -82,6 +89,50 @@ GOALS = (
     Goal("latency-idle", "p99", Bound.AT_MOST, 1.5),
     Goal("memory", "memory", Bound.AT_MOST, 1.0),
     Goal("memory", "memory", Bound.AT_MOST, 14.0, against=None),
+    Goal("stomp-128", "rate", Bound.AT_LEAST, 8.0, against=RABBITMQ_STOMP),
+    # Nothing that is on its way to the one who is stuck may take more memory than its mailbox may hold.
+    Goal("stuck", "peak", Bound.AT_MOST, Limits().mailbox_bytes_max / MIB, against=None),
+    # As fast as before; so much less is what two medians of one rate differ by.
+    Goal("stuck", "after", Bound.AT_LEAST, 0.95, against=None),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Likeness:
+    """A work done again with names, payloads and sizes that vary: its ratio to nats-server over that of the plain one.
+
+    The goal has its tolerance in it, so it has no floor. More than the plain one is no fault.
+    """
+
+    plain: str
+    varied: str
+    figure: str = "rate"
+    value: float = 0.75
+
+    @property
+    def key(self) -> str:
+        """What the page calls it where it says why it is not reached."""
+        return f"{self.varied}/likeness"
+
+    def find(self, results: Results) -> tuple[float, float] | None:
+        """Return the plain ratio and the varied one, if both were measured."""
+        works = results.find(self.plain), results.find(self.varied)
+        first = next(iter(results.brokers), "")
+        found = [None if work is None else work.ratio(first, NATS, self.figure) for work in works]
+        medians = [ratio.median for ratio in found if ratio is not None and ratio.median > 0]
+        return (medians[0], medians[1]) if len(medians) == len(works) else None
+
+    def judge(self, results: Results) -> Verdict:
+        """Return how the first broker does."""
+        found = self.find(results)
+        if found is None:
+            return Verdict.UNKNOWN
+        plain, varied = found
+        return Verdict.REACHED if varied / plain >= self.value else Verdict.MISSED
+
+
+LIKENESSES = tuple(
+    Likeness(work.name.removeprefix(VARIED), work.name) for work in all_works() if work.name.startswith(VARIED)
 )
 
 
@@ -122,14 +173,25 @@ GROWTHS = (
     ),
 )
 
-# Goals that are no figure of any work, and why.
-ELSEWHERE = (
-    (
-        "STOMP 1 -> 1, 128 B: >= 8 x RabbitMQ's STOMP",
-        "no work measures STOMP; RabbitMQ is measured with MQTT",
-    ),
-    (
-        "1 -> 1 beside a stuck subscriber: memory within the mailbox mark, the other unaffected once that is evicted",
-        "a bound and not a rate; `tests/server/test_memory_growth.py` looks at the memory of a process",
-    ),
-)
+
+def all_verdicts(results: Results) -> list[tuple[str, Verdict]]:
+    """Return the key of each goal and how the first broker does."""
+    first = next(iter(results.brokers), "")
+    found = [(goal.key, goal.judge(results)) for goal in GOALS]
+    found += [(likeness.key, likeness.judge(results)) for likeness in LIKENESSES]
+    for growth in GROWTHS:
+        verdict = growth.judge(results, first)
+        if verdict is not None:
+            found.append((f"growth/{growth.key}", verdict))
+    return found
+
+
+def all_keys() -> set[str]:
+    """Return the keys of all goals."""
+    return {key for key, _ in all_verdicts(Results())}
+
+
+def unreached_keys(results: Results) -> list[str]:
+    """Return the keys of the goals that were measured and not reached, the floor or not."""
+    verdicts = all_verdicts(results)
+    return list(dict.fromkeys(key for key, verdict in verdicts if verdict in {Verdict.FLOOR, Verdict.MISSED}))

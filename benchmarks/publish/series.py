@@ -26,6 +26,7 @@ STYLES = {
     "redis": ("#D55E00", "D"),
     "mosquitto": ("#009E73", "P"),
     "rabbitmq": ("#CC79A7", "X"),
+    "rabbitmq-stomp": ("#F0E442", "p"),
 }
 OTHERWISE = ("#666666", "*")
 DELIVERY_COST = "broker's CPU time per delivery (\N{MICRO SIGN}s)"

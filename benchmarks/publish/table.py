@@ -5,7 +5,18 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from benchmarks.harness.works import Figure
-from benchmarks.publish.goals import COST, ELSEWHERE, FLOOR, GOALS, GROWTHS, NATS, Goal, Growth, Verdict
+from benchmarks.publish.goals import (
+    COST,
+    FLOOR,
+    GOALS,
+    GROWTHS,
+    LIKENESSES,
+    NATS,
+    Goal,
+    Growth,
+    Verdict,
+    all_verdicts,
+)
 from benchmarks.publish.results import Measured, Results, Run
 from benchmarks.publish.series import make_pictures
 from benchmarks.publish.text import (
@@ -49,8 +60,8 @@ def render(results: Results, folder: Path) -> str:
         _section("### Latency and memory: a ratio of less than 1 is ahead", _table(results, others)),
         _section("### Broker's CPU time for each delivery: a ratio of less than 1 is ahead", _table(results, costs)),
         _section("### Growth of that cost", _growths(results)),
+        _section("### With names, payloads and sizes that vary", _likenesses(results)),
         _section("### Left out", "\n".join(_left_out(results))),
-        _section("### Goals that are no figure here", "\n".join(f"- {goal} ({why})" for goal, why in ELSEWHERE)),
         "\n\n".join(f"![{picture.title}](pictures/{picture.name}.svg)" for picture in make_pictures(results)),
     ]
     return "\n\n".join(section for section in sections if section)
@@ -76,14 +87,15 @@ def _run(results: Results, run: Run, folder: Path) -> str:
 
 def _reading(results: Results) -> str:
     """Return what the cells mean."""
-    first, label = next(iter(results.brokers.items()))
-    verdicts = [goal.judge(results) for goal in GOALS] + [growth.judge(results, first) for growth in GROWTHS]
+    label = next(iter(results.brokers.values()))
+    verdicts = [verdict for _, verdict in all_verdicts(results)]
     counts = ", ".join(f"{verdicts.count(verdict)} {verdict.value}" for verdict in Verdict)
     return (
         f"Each cell has the median of the rounds, with the lowest and the highest in brackets. A column that begins "
         f"with / has the figure of {label} over that of the other, round by round.\n\n"
         f"Goals: {counts}. *Floor* is {FLOOR:g} of a goal for at least so much, or 1 / {FLOOR:g} of one for at most so "
-        f"much; *missed* is beyond that."
+        f"much; *missed* is beyond that. For each goal that was measured and is not reached there is a "
+        f"text below with the profile and what was tried."
     )
 
 
@@ -151,6 +163,19 @@ def _growths(results: Results) -> str:
             ]
         )
     return _markdown(cells)
+
+
+def _likenesses(results: Results) -> str:
+    """Return the table of works that were done again with everything varied, and what that did to their ratios."""
+    other = results.brokers.get(NATS, NATS)
+    cells = [["work", f"/ {other}", f"/ {other}, varied", "varied over plain", "goal", "verdict"]]
+    for likeness in LIKENESSES:
+        found = likeness.find(results)
+        if found is not None:
+            plain, varied = found
+            shown = [show_number(plain), show_number(varied), show_number(varied / plain)]
+            cells.append([f"`{likeness.plain}`", *shown, f">= {likeness.value:g}", likeness.judge(results).value])
+    return _markdown(cells) if len(cells) > 1 else ""
 
 
 def _factor(growth: Growth) -> str:

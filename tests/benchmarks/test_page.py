@@ -5,13 +5,26 @@ import pytest
 
 from benchmarks.harness.catalogue import all_works
 from benchmarks.page import PAGE, main
-from benchmarks.publish.goals import COST, GOALS, GROWTHS, Bound, Verdict, judge
+from benchmarks.publish.goals import (
+    COST,
+    GOALS,
+    GROWTHS,
+    LIKENESSES,
+    Bound,
+    Verdict,
+    all_keys,
+    judge,
+    unreached_keys,
+)
+from benchmarks.publish.reasons import find_silence, find_texts
 from benchmarks.publish.results import Results, ResultsError, committed_results, read_results
 from benchmarks.publish.table import BEGIN, END, NO_RESULTS, PageError, render, replace_generated
 from benchmarks.publish.text import show_number
 from tests.benchmarks.written import DATE, EVERYTHING, rates, write_results
 
 EMPTY_PAGE = f"before\n{BEGIN}\nold\n{END}\nafter\n"
+REASON = "This is why it is slower, and what was tried. " * 3
+EXPLAINED = f"<!-- goal: latency-idle/p99 -->\n<!-- goal: memory/memory -->\n\n{REASON}\n\n## Another\n\nmatter\n"
 
 
 def written(folder: Path) -> Results:
@@ -36,19 +49,19 @@ def test_no_results_are_said_to_be_none(tmp_path: Path) -> None:
 
 def test_only_the_generated_part_is_written_and_then_the_check_is_content(tmp_path: Path) -> None:
     page, results = tmp_path / "page.md", write_results(tmp_path / "results.json", EVERYTHING)
-    page.write_text(EMPTY_PAGE)
+    page.write_text(EMPTY_PAGE + EXPLAINED)
     assert main([str(results), "--page", str(page), "--check"]) == 1
-    assert page.read_text() == EMPTY_PAGE
+    assert page.read_text() == EMPTY_PAGE + EXPLAINED
     assert main([str(results), "--page", str(page)]) == 0
     assert page.read_text().startswith(f"before\n{BEGIN}\n\n- Results: [results.json](results.json), {DATE}\n")
-    assert page.read_text().endswith(f"\n\n{END}\nafter\n")
+    assert page.read_text().endswith(f"\n\n{END}\nafter\n{EXPLAINED}")
     assert main([str(results), "--page", str(page), "--check"]) == 0
 
 
 def test_the_check_finds_a_number_that_was_changed_by_hand(tmp_path: Path) -> None:
     page, results = tmp_path / "page.md", write_results(tmp_path / "results.json", EVERYTHING)
-    page.write_text(EMPTY_PAGE)
-    main([str(results), "--page", str(page)])
+    page.write_text(EMPTY_PAGE + EXPLAINED)
+    assert main([str(results), "--page", str(page)]) == 0
     changed = page.read_text().replace("| 2.00 (1.00 to 3.00) |", "| 2.50 (1.00 to 3.00) |")
     assert changed != page.read_text()
     page.write_text(changed)
@@ -57,8 +70,8 @@ def test_the_check_finds_a_number_that_was_changed_by_hand(tmp_path: Path) -> No
 
 def test_the_check_finds_results_that_are_others(tmp_path: Path) -> None:
     page, results = tmp_path / "page.md", write_results(tmp_path / "results.json", EVERYTHING)
-    page.write_text(EMPTY_PAGE)
-    main([str(results), "--page", str(page)])
+    page.write_text(EMPTY_PAGE + EXPLAINED)
+    assert main([str(results), "--page", str(page)]) == 0
     write_results(results, {**EVERYTHING, "flood-16": {"trio": rates(21, 5, 30), "nats": rates(10, 5, 10)}})
     assert main([str(results), "--page", str(page), "--check"]) == 1
 
@@ -79,7 +92,7 @@ def test_figures_ratios_goals_and_verdicts_stand_in_the_row_of_their_work(tmp_pa
     assert tail[4:] == ["1.80 (1.80 to 1.80)", "<= 1.5 x nats-server", "floor"]
     memory = row(text, "`memory`")
     assert memory[5:] == ["<= 1 x nats-server; <= 14 KiB/subscriber", "reached; floor"]
-    assert "Goals: 3 reached, 2 floor, 0 missed, 11 not measured." in text
+    assert "Goals: 3 reached, 2 floor, 0 missed, 22 not measured." in text
 
 
 def test_who_did_not_deliver_is_named_and_has_no_ratio(tmp_path: Path) -> None:
@@ -124,6 +137,99 @@ def test_every_goal_is_one_for_a_figure_that_a_work_yields() -> None:
     yields = {(work.name, figure.key) for work in all_works() for figure in work.figures}
     assert {(goal.work, goal.figure) for goal in GOALS} <= yields
     assert {(name, COST) for growth in GROWTHS for _, name in growth.works} <= yields
+    assert {(name, each.figure) for each in LIKENESSES for name in (each.plain, each.varied)} <= yields
+
+
+def test_the_goals_are_those_that_were_set() -> None:
+    against = {(goal.work, goal.figure, goal.against): (goal.bound.value, goal.value) for goal in GOALS}
+    rates = {
+        "flood-16": 1.1,
+        "flood-128": 1.2,
+        "flood-4k": 1.5,
+        "flood-64k": 1.5,
+        "fanout-10-small": 4,
+        "fanout-100": 5,
+        "queue-10": 1,
+        "interleaved-2": 0.7,
+        "interleaved-16": 0.7,
+        "unbatched-400": 0.8,
+    }
+    assert against == {(work, "rate", "nats"): (">=", value) for work, value in rates.items()} | {
+        ("latency-idle", "p50", "nats"): ("<=", 1.2),
+        ("latency-idle", "p99", "nats"): ("<=", 1.5),
+        ("memory", "memory", "nats"): ("<=", 1),
+        ("memory", "memory", None): ("<=", 14),
+        ("stomp-128", "rate", "rabbitmq-stomp"): (">=", 8),
+        ("stuck", "peak", None): ("<=", 4),
+        ("stuck", "after", None): (">=", 0.95),
+    }
+    assert {(growth.key, growth.factor) for growth in GROWTHS} == {
+        ("connections", 2),
+        ("channels", 2),
+        ("subscribers", None),
+    }
+    assert {each.plain for each in LIKENESSES} >= {"flood-128", "fanout-10", "queue-10"}
+    assert {each.value for each in LIKENESSES} == {0.75}
+
+
+def varied(folder: Path, plain: float, varied: float) -> Results:
+    works = {
+        "flood-128": {"trio": rates(plain, plain, plain), "nats": rates(1, 1, 1)},
+        "varied-flood-128": {"trio": rates(varied, varied, varied), "nats": rates(2, 2, 2)},
+    }
+    return read_results([write_results(folder / "results.json", works, ["trio", "nats"])])
+
+
+def test_a_varied_work_keeps_three_quarters_of_the_plain_ones_ratio_or_is_missed(tmp_path: Path) -> None:
+    likeness = {each.plain: each for each in LIKENESSES}["flood-128"]
+    text = render(enough := varied(tmp_path, 2.0, 3.0), tmp_path)
+    assert row(text, "`flood-128` | 2.00")[1:] == ["2.00", "1.50", "0.75", ">= 0.75", "reached"]
+    assert likeness.judge(enough) is Verdict.REACHED
+    assert unreached_keys(enough) == []
+    assert likeness.judge(varied(tmp_path, 1.0, 9.0)) is Verdict.REACHED
+    less = varied(tmp_path, 2.0, 2.98)
+    assert likeness.judge(less) is Verdict.MISSED
+    assert unreached_keys(less) == ["varied-flood-128/likeness"]
+
+
+def test_a_varied_work_without_its_plain_one_is_not_judged(tmp_path: Path) -> None:
+    works = {"varied-flood-128": {"trio": rates(1, 1, 1), "nats": rates(2, 2, 2)}}
+    results = read_results([write_results(tmp_path / "results.json", works, ["trio", "nats"])])
+    assert {each.judge(results) for each in LIKENESSES} == {Verdict.UNKNOWN}
+    assert "### With names" not in render(results, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("written_by_hand", "silent"),
+    [
+        (EXPLAINED, []),
+        (EXPLAINED.replace("<!-- goal: memory/memory -->\n", ""), ["memory/memory"]),
+        (EXPLAINED.replace(REASON, "It is slow."), ["latency-idle/p99", "memory/memory"]),
+        (EXPLAINED.replace(REASON, "## Heading\n\n" + REASON), ["latency-idle/p99", "memory/memory"]),
+        ("", ["latency-idle/p99", "memory/memory"]),
+    ],
+)
+def test_a_goal_that_is_not_reached_needs_a_text(tmp_path: Path, written_by_hand: str, silent: list[str]) -> None:
+    results = written(tmp_path)
+    assert unreached_keys(results) == ["latency-idle/p99", "memory/memory"]
+    page = tmp_path / "page.md"
+    page.write_text(EMPTY_PAGE + written_by_hand)
+    faults = find_silence(page.read_text(), results)
+    assert [fault.split()[2] for fault in faults] == silent
+    arguments = [str(tmp_path / "results.json"), "--page", str(page)]
+    assert main(arguments) == main([*arguments, "--check"]) == bool(silent)
+
+
+def test_a_text_goes_to_the_next_mark_or_heading_and_counts_only_where_a_hand_wrote_it() -> None:
+    page = f"<!-- goal: a -->\none\n{BEGIN}\n<!-- goal: b -->\ntwo\n{END}\n<!-- goal: c -->\nthree\n### x\nfour\n"
+    assert find_texts(page) == {"a": "one", "c": "three"}
+
+
+def test_a_mark_of_a_goal_that_does_not_exist_is_a_fault(tmp_path: Path) -> None:
+    text = f"<!-- goal: latency-idle/p90 -->\n{REASON}\n"
+    (fault,) = find_silence(f"{EMPTY_PAGE}{EXPLAINED}{text}", written(tmp_path))
+    assert "no goal latency-idle/p90" in fault
+    assert {"latency-idle/p99", "growth/channels", "stuck/after", "varied-queue-10/likeness"} <= all_keys()
 
 
 def test_the_ratios_are_those_that_the_comparison_wrote(tmp_path: Path) -> None:

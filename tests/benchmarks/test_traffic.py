@@ -1,8 +1,17 @@
 from collections import Counter
 
+import pytest
+
 from benchmarks.harness.latency import Log
-from benchmarks.harness.traffic import interleaved_traffic, uniform_traffic
+from benchmarks.harness.traffic import (
+    NAME_LENGTHS,
+    interleaved_traffic,
+    uniform_traffic,
+    varied_channel,
+    varied_traffic,
+)
 from benchmarks.harness.wire import FRAMED
+from trio_broker.limits import Limits
 
 
 def frames(stream: bytes) -> list[bytes]:
@@ -40,6 +49,29 @@ def test_every_channel_gets_every_size_and_what_it_is_due_in_order() -> None:
 def test_a_burst_goes_to_one_channel_before_the_next() -> None:
     traffic = interleaved_traffic(FRAMED, ["/topic/a", "/topic/b"], [8], 3)
     assert frames(traffic.cycle)[::2] == [b"/topic/a"] * 3 + [b"/topic/b"] * 3
+
+
+@pytest.mark.parametrize("size", [16, 128, 4096, 65536])
+def test_varied_payloads_differ_and_have_the_nominal_size_on_average(size: int) -> None:
+    traffic = varied_traffic(FRAMED, "/topic/t", size)
+    payloads = frames(traffic.cycle)[1::2]
+    sizes = [len(payload) for payload in payloads]
+    assert sum(sizes) == size * len(sizes)
+    assert size // 2 <= min(sizes) < size < max(sizes) <= size + size // 2
+    assert len(set(sizes)) >= min(size // 2, 20)
+    assert sizes != sorted(sizes)
+    assert len(set(payloads)) == len(payloads) == traffic.messages == traffic.shares[0]
+    assert frames(traffic.deliveries[0]) == payloads
+    assert list(traffic.parts[0]) == [FRAMED.delivery("/topic/t", payload) for payload in payloads]
+
+
+def test_varied_names_are_random_have_many_lengths_and_can_be_named_again() -> None:
+    names = [varied_channel("/queue/bench/", number) for number in range(12)]
+    assert names == [varied_channel("/queue/bench/", number) for number in range(12)]
+    assert len({name[13:20] for name in names}) == 12
+    assert [len(name) for name in names] == 2 * list(NAME_LENGTHS)
+    assert max(NAME_LENGTHS) <= Limits().channel_bytes_max
+    assert all(name.startswith("/queue/bench/") and name[13:].isalnum() for name in names)
 
 
 def test_at_a_fixed_rate_a_message_is_late_from_when_it_was_due() -> None:

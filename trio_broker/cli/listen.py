@@ -8,17 +8,17 @@ import json
 import sys
 import uuid
 from collections.abc import Callable
-from contextlib import AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from typing import Any, Final
 
 import click
 import trio
 
 from trio_broker.cli.options import CLIENT_LIMITS, check_channel, limit_options, make_limits, option
+from trio_broker.cli.speaking import ACK_MODES, ProtocolName, choose_protocol, open_channel, protocol_option
 from trio_broker.cli.terminal import cannot_connect, progress_bar, run, show_address
-from trio_broker.client import RemoteSubscription, open_subscription
-from trio_broker.errors import ProtocolViolation
-from trio_broker.limits import Limits
+from trio_broker.client import RemoteSubscription, StompSubscription
+from trio_broker.errors import ProtocolViolation, ServerRefused
 from trio_broker.message import Message
 
 __all__ = ["listen_command"]
@@ -39,43 +39,70 @@ _SHOWN_BYTES: Final = 20
     default="text",
     help="text: a line with the first 20 bytes; json: an object a line; raw: the payloads alone, nothing between them.",
 )
+@option(
+    "--ack",
+    type=click.Choice(list(ACK_MODES)),
+    default="auto",
+    help="client, individual: what was printed is acknowledged; auto: what was sent is forgotten.",
+)
+@protocol_option
 @limit_options(*CLIENT_LIMITS)
-def listen_command(host: str, port: int, channel: str, count: int | None, form: str, **values: Any) -> int:
+def listen_command(
+    host: str,
+    port: int,
+    channel: str,
+    count: int | None,
+    form: str,
+    ack: str,
+    protocol: ProtocolName | None,
+    **values: Any,
+) -> int:
     """Subscribe to a channel and print each message as it comes, until Ctrl-C or until the broker ends.
 
     \b
     Examples:
       trio-broker listen
       trio-broker listen --listen /queue/blah --count 10
+      trio-broker listen --listen /queue/blah --ack individual
       trio-broker listen --format json | jq .text
       trio-broker listen --count 1 --format raw > payload
 
     With json, an object has the "channel", the payload's length in "bytes", and the payload itself: in "text" if it is
-    UTF-8, otherwise in "base64". With json and raw only payloads go to stdout; everything else goes to stderr.
+    UTF-8, otherwise in "base64"; and, in STOMP, its "headers" and whether it was "redelivered". With json and raw only
+    payloads go to stdout; everything else goes to stderr.
 
     Ends with status 0, but with 1 if the connection broke, or if the broker ended before the N messages of --count.
     """
     limits = make_limits(values)
     check_channel(channel, "--listen", limits)
+    spoken = choose_protocol(protocol, ["--ack"] if ack != "auto" else [])
     say = functools.partial(click.echo, err=form != "text")
+    opening = functools.partial(open_channel, host, port, channel, spoken, ACK_MODES[ack], limits)
     try:
-        return run(_listen, host, port, channel, count, form, limits, say)
+        return run(_listen, opening, host, port, count, form, say)
     except KeyboardInterrupt:
         say("Bye!")
         return 0
 
 
 async def _listen(
-    host: str, port: int, channel: str, count: int | None, form: str, limits: Limits, say: Callable[[str], None]
+    opening: Callable[[], AbstractAsyncContextManager[tuple[RemoteSubscription | StompSubscription, Any]]],
+    host: str,
+    port: int,
+    count: int | None,
+    form: str,
+    say: Callable[[str], None],
 ) -> int:
     identity = uuid.uuid4().hex[:8]
     say(f"Starting up {identity}")
     async with AsyncExitStack() as stack:
         try:
-            subscription = await stack.enter_async_context(open_subscription(host, port, channel, limits=limits))
+            subscription, local_address = await stack.enter_async_context(opening())
+        except ServerRefused:
+            raise
         except (OSError, UnicodeError, trio.BrokenResourceError) as error:
             raise cannot_connect(host, port, error) from None
-        say(f"I am {subscription.local_address}")
+        say(f"I am {local_address}")
         with progress_bar(count, "Received", wanted=not sys.stdout.isatty()) as advance:
             received, end = await _print_messages(subscription, count, _formats(identity)[form], advance)
     if end is None:
@@ -90,7 +117,7 @@ async def _listen(
 
 
 async def _print_messages(
-    subscription: RemoteSubscription,
+    subscription: RemoteSubscription | StompSubscription,
     count: int | None,
     encode: Callable[[Message], bytes],
     advance: Callable[[], object],
@@ -103,6 +130,7 @@ async def _print_messages(
             message = await subscription.receive()
             # Written and flushed at once, and without a task of its own: whoever reads slowly makes the broker wait.
             click.echo(encode(message), nl=False)
+            message.ack()
             received += 1
             advance()
     except (trio.EndOfChannel, trio.BrokenResourceError, ProtocolViolation) as end:
@@ -118,9 +146,14 @@ def _formats(identity: str) -> dict[str, Callable[[Message], bytes]]:
     }
 
 
-def _as_object(message: Message) -> dict[str, str | int]:
+def _as_object(message: Message) -> dict[str, Any]:
     try:
         payload = {"text": message.body.decode()}
     except UnicodeDecodeError:
         payload = {"base64": base64.b64encode(message.body).decode()}
-    return {"channel": message.channel, **payload, "bytes": len(message.body)}
+    shown: dict[str, Any] = {"channel": message.channel, **payload, "bytes": len(message.body)}
+    if message.headers:
+        shown["headers"] = dict(message.headers)
+    if message.redelivered:
+        shown["redelivered"] = True
+    return shown

@@ -8,16 +8,17 @@ import math
 import os
 import signal
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import AsyncExitStack
-from typing import Any, Final, final
+from typing import Any, Final, NamedTuple, final
 
 import click
 import trio
 
-import trio_broker
 from trio_broker.cli.options import CLIENT_LIMITS, SECONDS, SIZE, check_channel, limit_options, make_limits, option
+from trio_broker.cli.speaking import ProtocolName, choose_protocol, open_client, parse_headers, protocol_option
 from trio_broker.cli.terminal import cannot_connect, progress_bar, run, show_address, why
+from trio_broker.client import Client, StompClient
 from trio_broker.errors import MessageTooLarge
 from trio_broker.limits import Limits
 
@@ -40,6 +41,9 @@ _STDIN: Final = 0
 )
 @option("--size", type=SIZE, default=0, help="Bytes of a generated message; 0 for numbered text.")
 @option("--count", type=click.IntRange(min=1), default=None, metavar="N", help="End after N messages.")
+@option("--header", "headers", multiple=True, metavar="NAME:VALUE", help="A header of every message; repeatable.")
+@option("--confirm", is_flag=True, help="Wait after each message until the broker has confirmed it.")
+@protocol_option
 @limit_options(*CLIENT_LIMITS)
 @click.argument("messages", nargs=-1)
 def send_command(
@@ -49,6 +53,9 @@ def send_command(
     interval: float | None,
     size: int,
     count: int | None,
+    headers: tuple[str, ...],
+    confirm: bool,
+    protocol: ProtocolName | None,
     messages: tuple[str, ...],
     **values: Any,
 ) -> int:
@@ -62,6 +69,7 @@ def send_command(
       trio-broker send --channel /topic/news hello "good bye"
       tail -f log | trio-broker send --channel /topic/log -
       trio-broker send --size 64KiB --interval 0
+      trio-broker send --channel /queue/blah --header type:greeting --confirm hello
 
     Generated messages are "Msg 0 from ID" and so on, or, with --size, that many X. With --count, MESSAGES are repeated
     as often as it takes. A line of standard input is sent without its newline, and otherwise byte for byte.
@@ -81,6 +89,8 @@ def send_command(
         raise click.UsageError("- stands alone, in the place of all MESSAGES", click.get_current_context())
     if interval is None:
         interval = 0.0 if messages else 1.0
+    needs_stomp = [name for name, given in (("--header", headers), ("--confirm", confirm)) if given]
+    how = _How(choose_protocol(protocol, needs_stomp), parse_headers(headers), confirm)
     identity = uuid.uuid4().hex[:8]
     source: Iterable[bytes] | _Lines
     if messages == ("-",):
@@ -91,7 +101,22 @@ def send_command(
         count = count or len(given)
     else:
         source = _generate(identity, size)
-    return run(_Sending(host, port, channel, interval, count, limits, identity).carry_out, source)
+    return run(_Sending(host, port, channel, interval, count, limits, identity, how).carry_out, source)
+
+
+class _How(NamedTuple):
+    """How messages are sent."""
+
+    protocol: ProtocolName
+    headers: Mapping[str, str]
+    confirm: bool
+
+    async def publish(self, client: Client | StompClient, channel: str, body: bytes) -> None:
+        """Publish one. Cancellation: as the client's."""
+        if isinstance(client, StompClient):
+            await client.publish(channel, body, headers=self.headers, confirm=self.confirm)
+        else:
+            await client.publish(channel, body)
 
 
 @final
@@ -106,6 +131,7 @@ class _Sending:
     count: int | None
     limits: Limits
     identity: str
+    how: _How
 
     async def carry_out(self, source: Iterable[bytes] | _Lines) -> int:
         """Send the messages; returns the exit status."""
@@ -136,7 +162,9 @@ class _Sending:
         try:
             async with AsyncExitStack() as stack:
                 try:
-                    client = await stack.enter_async_context(trio_broker.connect(self.host, self.port, limits=limits))
+                    client = await stack.enter_async_context(
+                        open_client(self.host, self.port, self.how.protocol, limits)
+                    )
                 except (OSError, UnicodeError) as error:
                     raise cannot_connect(self.host, self.port, error) from None
                 click.echo(f"I am {client.local_address}")
@@ -152,7 +180,7 @@ class _Sending:
         return None
 
     async def _send(
-        self, client: trio_broker.Client, source: Iterable[bytes] | _Lines, advance: Callable[[], object]
+        self, client: Client | StompClient, source: Iterable[bytes] | _Lines, advance: Callable[[], object]
     ) -> None:
         await trio.lowlevel.checkpoint()
         if not isinstance(source, _Lines):
@@ -163,14 +191,18 @@ class _Sending:
             sent = await self._publish(client, lines, sent, advance)
 
     async def _publish(
-        self, client: trio_broker.Client, messages: Iterable[bytes], sent: int, advance: Callable[[], object]
+        self,
+        client: Client | StompClient,
+        messages: Iterable[bytes],
+        sent: int,
+        advance: Callable[[], object],
     ) -> int:
         """Publish messages at the interval, until there are as many as there should be; returns how many there are."""
         await trio.lowlevel.checkpoint()
         for message in messages:
             if sent and self.interval:
                 await trio.sleep(self.interval)
-            await client.publish(self.channel, message)
+            await self.how.publish(client, self.channel, message)
             sent += 1
             advance()
             if sent == self.count:

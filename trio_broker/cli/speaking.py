@@ -1,0 +1,99 @@
+"""What a listener and a sender have in common on the wire: the protocol, and what only one of them can say."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any, Final, Literal, TypeAlias
+
+import click
+
+from trio_broker.cli.options import option
+from trio_broker.client import Client, RemoteSubscription, StompClient, StompSubscription, connect, open_subscription
+from trio_broker.limits import Limits
+from trio_broker.message import AckMode
+
+__all__ = [
+    "ACK_MODES",
+    "ProtocolName",
+    "choose_protocol",
+    "open_channel",
+    "open_client",
+    "parse_headers",
+    "protocol_option",
+]
+
+ProtocolName: TypeAlias = Literal["framed", "stomp"]
+
+ACK_MODES: Final[Mapping[str, AckMode]] = {
+    "auto": AckMode.AUTO,
+    "client": AckMode.CLIENT,
+    "individual": AckMode.CLIENT_INDIVIDUAL,
+}
+
+protocol_option: Final = option(
+    "--protocol",
+    type=click.Choice(["framed", "stomp"]),
+    default=None,
+    show_default="framed, or stomp where another option needs it",
+    help="What to speak.",
+)
+
+
+def choose_protocol(asked: ProtocolName | None, needs_stomp: Iterable[str]) -> ProtocolName:
+    """The protocol to speak.
+
+    Args:
+        asked: what the user said, if anything.
+        needs_stomp: the options, among those that were given, that the framed protocol has no words for.
+
+    Raises:
+        click.UsageError: the two contradict each other.
+    """
+    needed = sorted(needs_stomp)
+    if asked == "framed" and needed:
+        raise click.UsageError(
+            f"{' and '.join(needed)} cannot be said in the framed protocol; leave out --protocol, or give stomp",
+            click.get_current_context(),
+        )
+    return asked or ("stomp" if needed else "framed")
+
+
+def parse_headers(values: Iterable[str]) -> dict[str, str]:
+    """Headers from ``name:value``; the first of a name counts. Raises `click.BadParameter` for one without a colon."""
+    headers: dict[str, str] = {}
+    for value in values:
+        name, colon, text = value.partition(":")
+        if not name or not colon:
+            raise click.BadParameter(
+                f"{value!r} is not a header; write a name, a colon and a value",
+                ctx=click.get_current_context(),
+                param_hint="'--header'",
+            )
+        headers.setdefault(name, text)
+    return headers
+
+
+def open_client(
+    host: str, port: int, protocol: ProtocolName, limits: Limits
+) -> AbstractAsyncContextManager[Client | StompClient]:
+    """`connect`, whichever protocol it is."""
+    return connect(host, port, protocol=protocol, limits=limits)
+
+
+@asynccontextmanager
+async def open_channel(
+    host: str, port: int, channel: str, protocol: ProtocolName, ack: AckMode, limits: Limits
+) -> AsyncIterator[tuple[RemoteSubscription | StompSubscription, Any]]:
+    """A subscription for the length of a block, and the address of its socket. Raises as `connect`.
+
+    Cancellation: as `connect` and `Client.subscribe`.
+    """
+    if protocol == "framed":
+        async with open_subscription(host, port, channel, limits=limits) as subscription:
+            yield subscription, subscription.local_address
+        return
+    async with connect(host, port, protocol="stomp", limits=limits) as client:
+        assert isinstance(client, StompClient)
+        async with client.subscribe(channel, ack=ack) as subscribed:
+            yield subscribed, client.local_address
