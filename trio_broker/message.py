@@ -16,6 +16,8 @@ from contextlib import asynccontextmanager
 from types import MappingProxyType
 from typing import Any, Final, Protocol, TypeAlias, final
 
+import trio
+
 from trio_broker.errors import InvalidChannel
 from trio_broker.limits import BATCH_COST, MESSAGE_COST
 
@@ -108,6 +110,7 @@ class Message:
             self._settler.nack(self._number, requeue)
 
     @asynccontextmanager
+    @trio.lowlevel.enable_ki_protection
     async def process(self) -> AsyncIterator[Message]:
         """Deal with it in a block: acknowledged on leaving in order, back in its queue after an error.
 
@@ -142,9 +145,11 @@ class Batch:
 
     Attributes:
         expires_at: when its messages are of no use any more, on Trio's clock; infinite for never.
+        kept_bytes: what the parts keep in memory beside themselves, because they are views of something larger. A
+            share of the batch keeps all of it too, and so costs as much.
     """
 
-    __slots__ = ("bytes", "channel", "codec", "cost", "encodings", "expires_at", "parts")
+    __slots__ = ("bytes", "channel", "codec", "cost", "encodings", "expires_at", "kept_bytes", "parts")
 
     def __init__(
         self,
@@ -153,12 +158,14 @@ class Batch:
         codec: Codec,
         size_bytes: int | None = None,
         expires_at: float = math.inf,
+        kept_bytes: int = 0,
     ) -> None:
         self.channel = channel
         self.parts = parts
         self.codec = codec
         self.bytes = codec.measure(parts) if size_bytes is None else size_bytes
-        self.cost = self.bytes + MESSAGE_COST * len(parts) + BATCH_COST
+        self.kept_bytes = kept_bytes
+        self.cost = self.bytes + kept_bytes + MESSAGE_COST * len(parts) + BATCH_COST
         self.encodings: dict[Codec, bytes] | None = None
         self.expires_at = expires_at
 
@@ -166,7 +173,10 @@ class Batch:
         return len(self.parts)
 
     def __getitem__(self, which: slice) -> Batch:
-        return Batch(self.channel, self.parts[which], self.codec, None, self.expires_at)
+        parts = self.parts[which]
+        size_bytes = self.codec.measure(parts)
+        kept_bytes = self.kept_bytes + self.bytes - size_bytes if self.kept_bytes else 0
+        return Batch(self.channel, parts, self.codec, size_bytes, self.expires_at, kept_bytes)
 
     def __repr__(self) -> str:
         return f"<Batch of {len(self)} for {self.channel!r}, {self.bytes} bytes>"

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from types import TracebackType
 from typing import Any, Self
 
 import trio
 
 from trio_broker.core.broker import Broker
+from trio_broker.core.ledger import Ledger
 from trio_broker.core.local import LocalSubscription
 from trio_broker.core.outbox import Outbox
 from trio_broker.core.subscription import Subscription
 from trio_broker.limits import BATCH_COST, MESSAGE_COST, Limits, Overflow
-from trio_broker.message import Batch, Delivery
+from trio_broker.message import AckMode, Batch, Delivery, Message, Part
 from trio_broker.wire import FRAMED, frame
 
 ALL = 1 << 30
@@ -49,6 +50,20 @@ def tries(deliveries: Iterable[Delivery]) -> list[tuple[bytes, int]]:
     ]
 
 
+class CountingCodec:
+    """A codec of plain bytes that counts its work: how many parts it measured."""
+
+    def __init__(self) -> None:
+        self.measured = 0
+
+    def decode(self, channel: str, part: Part) -> Message:
+        return Message(channel, part)
+
+    def measure(self, parts: Sequence[Part]) -> int:
+        self.measured += len(parts)
+        return sum(map(len, parts))
+
+
 class Peer:
     """A subscription and what its owner does with it: a connection's writer takes and settles."""
 
@@ -72,6 +87,25 @@ class Peer:
         taken = self.take(bytes_max)
         self.settle()
         return taken
+
+    def given(self, bytes_max: int = ALL) -> dict[bytes, int]:
+        """Take what is to be acknowledged, and write it; return the number of each body."""
+        deliveries = self.subscription.take(bytes_max)
+        first = self.subscription.first_number
+        self.settle()
+        return {body: number for number, body in enumerate(bodies(deliveries), first)}
+
+    @property
+    def ledger(self) -> Ledger:
+        """Its owner's."""
+        ledger = self.subscription.ledger
+        assert ledger is not None
+        return ledger
+
+    @property
+    def held(self) -> int:
+        """How many messages it was given and has not settled."""
+        return self.waiting + len(self.subscription.unsettled)
 
     def leave(self) -> None:
         self.subscription.leave()
@@ -108,9 +142,33 @@ class Bench:
         *,
         outbox: Outbox | None = None,
         owner: trio.CancelScope | None = None,
+        ack: AckMode = AckMode.AUTO,
+        credit: int | None = None,
+        ledger: Ledger | None = None,
     ) -> Peer:
         """Attach a peer. Without an owner it counts as a program's own subscription."""
-        peer = Peer(self.broker.attach(channel, outbox or Outbox(), overflow=overflow, owner=owner))
+        if ledger is None and ack is not AckMode.AUTO:
+            ledger = self.broker.open_ledger()
+        return self.watch(
+            self.broker.attach(
+                channel,
+                outbox or Outbox(),
+                overflow=overflow,
+                owner=owner,
+                ledger=ledger,
+                ack=ack,
+                prefetch_messages=credit,
+            )
+        )
+
+    def worker(self, channel: str, credit: int | None = None, ledger: Ledger | None = None) -> Peer:
+        """Attach a connection's subscription that acknowledges one message at a time."""
+        owner = trio.CancelScope()
+        return self.peer(channel, owner=owner, ack=AckMode.CLIENT_INDIVIDUAL, credit=credit, ledger=ledger)
+
+    def watch(self, subscription: Subscription) -> Peer:
+        """Count this subscription among the peers."""
+        peer = Peer(subscription)
         self.peers.append(peer)
         return peer
 
@@ -134,8 +192,9 @@ class Bench:
         return channels[channel].publishers_waiting if channel in channels else 0
 
     def check(self) -> None:
-        """The account is exactly what the mailboxes and backlogs hold."""
+        """The account is exactly what the mailboxes, ledgers and backlogs hold."""
         held = sum(peer.subscription.mailbox.cost for peer in self.peers)
+        held += sum(ledger.cost for ledger in {peer.subscription.ledger for peer in self.peers} if ledger is not None)
         statistics = self.broker.statistics()
         held += sum(channel.backlog_cost for channel in statistics.channels.values())
         assert statistics.memory_cost == self.broker.memory.cost == held
@@ -143,8 +202,9 @@ class Bench:
     def check_queue_conserved(self) -> None:
         """Of what was published to queues alone, each message is in exactly one place."""
         statistics = self.broker.statistics()
-        waiting = sum(peer.waiting for peer in self.peers) + sum(
-            channel.backlog_messages for channel in statistics.channels.values()
-        )
+        here = [peer.subscription.statistics() for peer in self.peers]
+        waiting = sum(each.mailbox_messages + each.unsettled for each in here)
+        waiting += sum(channel.backlog_messages for channel in statistics.channels.values())
         gone = statistics.delivered + statistics.discarded + statistics.poisoned
+        gone += statistics.rejected + statistics.expired + statistics.unrouted
         assert statistics.published == waiting + gone

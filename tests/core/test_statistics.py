@@ -42,11 +42,13 @@ async def test_a_whole_broker_at_one_moment(bench: Callable[..., Bench]) -> None
                 unrouted=1,
                 discarded=0,
                 poisoned=0,
+                rejected=0,
+                expired=0,
                 evicted=0,
             )
-            assert full.local.statistics() == SubscriptionStatistics(TOPIC, 1, one + 1, 0, 0, full=True)
-            assert drops.local.statistics() == SubscriptionStatistics(TOPIC, 0, 0, 1, 0, full=False)
-            assert worker.local.statistics() == SubscriptionStatistics(QUEUE, 1, one, 0, 0, full=True)
+            assert full.local.statistics() == SubscriptionStatistics(TOPIC, 1, one + 1, 0, 0, 0, full=True)
+            assert drops.local.statistics() == SubscriptionStatistics(TOPIC, 0, 0, 0, 1, 0, full=False)
+            assert worker.local.statistics() == SubscriptionStatistics(QUEUE, 1, one, 0, 0, 0, full=True)
             scope.cancel()
     assert house.broker.statistics().channels[QUEUE].publishers_waiting == 0
 

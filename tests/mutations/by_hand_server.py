@@ -10,6 +10,7 @@ __all__ = ["SERVER"]
 
 ACCEPTING: Final = "trio_broker/server/accepting.py"
 CONNECTION: Final = "trio_broker/server/connection.py"
+DIALECT: Final = "trio_broker/server/dialect.py"
 SERVER_FILE: Final = "trio_broker/server/server.py"
 STALL: Final = "trio_broker/server/stall.py"
 TRANSPORT: Final = "trio_broker/server/transport.py"
@@ -27,9 +28,9 @@ SERVER: Final = (
     ByHand(
         "handshake-renewed-by-each-read",
         CONNECTION,
-        "        commands = session.receive_data(data)\n",
-        "        commands = session.receive_data(data)\n"
-        "        if not session.greeted:\n"
+        "        commands = dialect.receive_data(data)\n",
+        "        commands = dialect.receive_data(data)\n"
+        "        if not dialect.greeted:\n"
         '            self._expect(self._broker.limits.handshake_seconds_max, "no whole frame")\n',
         "a peer that drips its first frame holds its place for ever",
         ("handshakes",),
@@ -50,7 +51,7 @@ SERVER: Final = (
     ),
     ByHand(
         "publish-without-patience",
-        CONNECTION,
+        DIALECT,
         "await self._broker.publish_batch(command.batch, self._broker.limits.publish_seconds_max)",
         "await self._broker.publish_batch(command.batch)",
         "a connection waits for ever for a channel that takes nothing",
@@ -82,8 +83,8 @@ SERVER: Final = (
     ByHand(
         "what-is-blocked-is-forgotten",
         CONNECTION,
-        "self._blocked.extend(commands[index:])",
-        "self._blocked.append(command)",
+        "self._blocked = [*reversed(commands[index:])]",
+        "self._blocked = [command]",
         "what a peer sent after a message that had to wait is lost",
     ),
     ByHand(

@@ -366,6 +366,22 @@ async def test_torn_work_over_tcp_is_redelivered_exactly(mock_clock: MockClock) 
         assert whole + rest == bodies
 
 
+@pytest.mark.parametrize("channel", ["/topic/x", "/queue/x"])
+async def test_large_payloads_that_stop_in_the_middle_of_a_write(mock_clock: MockClock, channel: str) -> None:
+    """They are gathered, as views of what was read or as copies; what did not leave at once leaves as it was."""
+    bodies = numbered(400, 50_000)
+    async with open_tcp_house(Limits(mailbox_bytes_max=64 * 1024 * 1024)) as house, trio.open_nursery() as nursery:
+        slow = await house.subscribe(channel, buffer_bytes=10_000)
+        publisher = await house.connect()
+        await publisher.send(frame(b"/null"))
+        nursery.start_soon(publisher.publish, channel, *bodies)
+        await until(lambda: house.broker.statistics().published == len(bodies))
+        assert await settled_cost(house.broker) > 10_000_000
+        assert await collect(slow, len(bodies)) == bodies
+        await until(lambda: house.broker.statistics().delivered == len(bodies))
+        assert await settled_cost(house.broker) == 0
+
+
 async def test_work_of_a_consumer_that_resets_in_the_middle(autojump_clock: MockClock, logs: Logs) -> None:
     bodies = numbered(50, 20_000)
     async with open_house() as house:

@@ -1,6 +1,7 @@
 """The two tasks that serve all connections of a server: what they do, for whom, and what they never lose."""
 
 import socket
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 
@@ -163,6 +164,55 @@ async def test_what_a_read_brings_is_flushed_in_the_same_step(pair: Pair) -> Non
         theirs.send(b"a")
         await poller.watch(ours, act)
         assert note.flushes == 1
+
+
+class Steps(trio.abc.Instrument):
+    """Counts the steps of all tasks; time passes between them where the program waits for the system."""
+
+    def __init__(self, clock: MockClock, wait_seconds: float) -> None:
+        self.count = 0
+        self._clock = clock
+        self._wait_seconds = wait_seconds
+
+    def before_task_step(self, task: trio.lowlevel.Task) -> None:
+        self.count += 1
+
+    def after_io_wait(self, timeout: float) -> None:
+        self._clock.jump(self._wait_seconds)
+
+
+async def _acts_in_each_step(pair: Pair, clock: MockClock, *, act_seconds: float, wait_seconds: float) -> list[int]:
+    """Watch a socket to which each of 40 acts sends another byte."""
+    ours, theirs = pair
+    steps = Steps(clock, wait_seconds)
+    acts: list[int] = []
+
+    def act() -> bool:
+        ours.recv(1)
+        theirs.send(b"a")
+        acts.append(steps.count)
+        clock.jump(act_seconds)
+        return len(acts) < 40
+
+    trio.lowlevel.add_instrument(steps)
+    async with polling() as (poller, _):
+        theirs.send(b"a")
+        await poller.watch(ours, act)
+    trio.lowlevel.remove_instrument(steps)
+    return [*Counter(acts).values()]
+
+
+async def test_what_comes_soon_after_is_read_in_the_same_step_but_a_step_ends(
+    pair: Pair, mock_clock: MockClock
+) -> None:
+    first, *others, _ = await _acts_in_each_step(pair, mock_clock, act_seconds=100e-6, wait_seconds=0)
+    assert first == 1  # nothing had come before it
+    assert others
+    assert set(others) <= {5, 6}  # half a millisecond
+
+
+async def test_where_bytes_are_rare_a_step_looks_for_no_more(pair: Pair, mock_clock: MockClock) -> None:
+    assert set(await _acts_in_each_step(pair, mock_clock, act_seconds=0, wait_seconds=100e-6)) == {1}
 
 
 async def test_a_flusher_flushes_whom_it_is_told_of_once_each() -> None:

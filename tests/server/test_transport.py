@@ -310,3 +310,34 @@ async def test_stream_that_broke_finishes_all_the_same() -> None:
     await transport.finish(1)
     await transport.aclose()
     assert ours.closed
+
+
+async def test_tcp_gathers_parts_in_order_and_tells_how_much_left() -> None:
+    async with tcp_pair() as (transport, peer):
+        parts: list[bytes | memoryview] = [b"one ", memoryview(b"-two -")[1:-1], b"three"]
+        assert transport.gather_nowait(parts) == 13
+        assert bytes(await peer.receive_some(100)) == b"one two three"
+        filled = fill(transport)
+        assert transport.gather_nowait(parts) == 0
+        await read_exactly(peer, filled)
+        large: list[bytes | memoryview] = [bytes(1_000_000)] * 64
+        assert 0 < transport.gather_nowait(large) < 64_000_000
+
+
+async def test_tcp_gathering_for_a_peer_that_is_gone_says_so() -> None:
+    async with tcp_pair() as (transport, peer):
+        reset(peer)
+        with pytest.raises(trio.BrokenResourceError, match="sending failed"):
+            while True:
+                transport.gather_nowait((b"x", b"y"))
+
+
+async def test_a_general_stream_gathers_nothing_without_waiting() -> None:
+    ours, _theirs = stream_pair()
+    assert open_transport(ours, LIMITS).gather_nowait([b"x", b"y"]) == 0
+
+
+async def read_exactly(stream: trio.SocketStream, count: int) -> None:
+    """Read so many bytes."""
+    while count:
+        count -= len(await stream.receive_some(min(count, 1_000_000)))

@@ -159,6 +159,76 @@ def test_a_batch_for_one_keeps_no_encoding() -> None:
     assert delivery.batch.encodings is None
 
 
+# -- large payloads are not copied -----------------------------------------------------------------------------------
+
+LARGE = bytes(range(256)) * 64
+
+
+def _read(*messages: Pair) -> list[Batch]:
+    """What a session makes of one read."""
+    commands = greeted().receive_data(b"".join(pair(*message) for message in messages))
+    return [command.batch for command in commands if isinstance(command, Publish)]
+
+
+def test_large_payloads_are_views_of_their_read_which_is_counted() -> None:
+    messages = [("/topic/a", LARGE), ("/topic/a", b"small"), ("/topic/a", LARGE)]
+    [batch] = _read(*messages)
+    assert [type(part) for part in batch.parts] == [memoryview, bytes, memoryview]
+    assert [message.body for message in batch] == [LARGE, b"small", LARGE]
+    assert all(type(message.body) is bytes for message in batch)
+    read_bytes = sum(len(pair(*message)) for message in messages)
+    assert batch.bytes + batch.kept_bytes == read_bytes + len(framed(b"small"))
+    assert batch.cost == batch_of(*(body for _, body in messages)).cost + batch.kept_bytes
+
+
+def test_a_share_of_views_costs_the_whole_read() -> None:
+    [batch] = _read(*[("/topic/a", LARGE)] * 4)
+    part = batch[1:2]
+    assert part.bytes + part.kept_bytes == batch.bytes + batch.kept_bytes
+    assert part[:1].cost == part.cost
+
+
+@pytest.mark.parametrize(
+    "messages",
+    [
+        pytest.param([("/topic/a", LARGE[:-1])] * 4, id="not-large"),
+        pytest.param([("/queue/a", LARGE)] * 4, id="a-queue"),
+        pytest.param([(f"/topic/{number}", LARGE) for number in range(3)], id="no-topic-has-most"),
+    ],
+)
+def test_where_views_would_keep_too_much_payloads_are_copied(messages: list[Pair]) -> None:
+    for batch in _read(*messages):
+        assert {type(part) for part in batch.parts} == {bytes}
+        assert batch.kept_bytes == 0
+
+
+def test_views_before_a_violation_are_counted_too() -> None:
+    commands = greeted().receive_data(pair("/topic/a", LARGE) + bytes(4))
+    assert [type(command) for command in commands] == [Publish, Fail]
+    assert isinstance(commands[0], Publish)
+    assert commands[0].batch.kept_bytes > 0
+
+
+def test_what_is_large_is_gathered_as_it_is() -> None:
+    session = FramedServerSession(Limits())
+    first, second = batch_of(LARGE, b"small"), batch_of(LARGE)
+    parts = session.gather([Delivery(first), Delivery(second)])
+    assert parts == [*first.parts, *second.parts]
+    assert parts is not None
+    assert b"".join(parts) == session.encode([Delivery(first), Delivery(second)])
+
+
+def test_what_is_small_or_shared_or_foreign_or_too_many_is_joined() -> None:
+    session = FramedServerSession(Limits())
+    large = batch_of(LARGE)
+    shared = batch_of(LARGE)
+    shared.share()
+    foreign = plain_batch(Message("/topic/a", LARGE))
+    for batch in (batch_of(b"small"), shared, foreign, batch_of(*[LARGE] * 1025)):
+        assert session.gather([Delivery(large), Delivery(batch)]) is None
+    assert session.gather([Delivery(batch_of(*[LARGE] * 1024))]) is not None
+
+
 @pytest.mark.parametrize("deliveries", [case[1] for case in _deliveries()], ids=[case[0] for case in _deliveries()])
 def test_messages_within_a_written_prefix(deliveries: list[Delivery]) -> None:
     session = FramedServerSession(Limits())

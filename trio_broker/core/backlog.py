@@ -1,10 +1,11 @@
 """What waits in a queue for a taker, in order of position.
 
 Two kinds of messages wait. *Fresh* ones were never given to anybody; they stand in the order of their acceptance.
-*Returned* ones were given to a subscription that ended before they were sent. Whatever was given came from the front,
-so every returned message has its place before every fresh one. Among each other the returned come back in any order,
-and interleaved, since a queue deals its batches out in turn: they stand in a heap by their first position, and those
-that overlap are merged when they reach the front.
+*Returned* ones were given to a subscription that was not sent them, or did not settle them. Whatever was given came
+from the front, so every returned message has its place before every fresh one. Among each other the returned come back
+in any order, and interleaved, since a queue deals its batches out in turn: they stand in a heap by their first
+position, and those that overlap are merged when they reach the front. What is left of a delivery of which the first
+messages were given stands among them too.
 """
 
 from __future__ import annotations
@@ -30,14 +31,13 @@ take a little more must not get all that several had."""
 class Backlog:
     """Deliveries in order of position, entered in the broker's account."""
 
-    __slots__ = ("_begun", "_begun_index", "_fresh", "_memory", "_returned", "cost", "messages")
+    __slots__ = ("_fresh", "_memory", "_returned", "cost", "messages")
 
     def __init__(self, memory: Memory) -> None:
         self._memory = memory
         self._fresh: deque[Delivery] = deque()
-        self._returned: list[tuple[int, Delivery]] = []  # a heap of (first position, delivery); positions are unique
-        self._begun: Delivery | None = None  # the front, where its first messages have gone one by one
-        self._begun_index = 0  # the first that is still here
+        # A heap of (position, delivery, index) of the first message that is still here; positions are unique.
+        self._returned: list[tuple[int, Delivery, int]] = []
         self.cost = 0
         self.messages = 0
 
@@ -48,8 +48,7 @@ class Backlog:
 
     def give_back(self, delivery: Delivery) -> None:
         """A delivery that was given before; it goes where its positions say."""
-        self._put_begun_back()
-        heapq.heappush(self._returned, (delivery.positions[0], delivery))
+        heapq.heappush(self._returned, (delivery.positions[0], delivery, 0))
         self._count(delivery, 1)
 
     def pop(self, messages_max: int | None = None) -> Delivery | None:
@@ -58,20 +57,17 @@ class Backlog:
         Args:
             messages_max: take only so many of its messages; None for all.
         """
-        if self._begun is not None:
-            delivery = self._begun
-        elif self._returned:
-            delivery = self._pop_returned()
+        if self._returned:
+            delivery, start = self._pop_returned()
         elif self._fresh:
-            delivery = self._fresh.popleft()
+            delivery, start = self._fresh.popleft(), 0
         else:
             return None
-        start, self._begun_index = self._begun_index, 0
-        self._begun = None
         if messages_max is not None and len(delivery) - start > messages_max:
-            # What is left stays where it is: cutting it off each time would take time in the square of its length.
-            self._begun, self._begun_index = delivery, start + messages_max
-            delivery = delivery[start : start + messages_max]
+            # What is left stays as it is: cutting it off each time would take time in the square of its length.
+            end = start + messages_max
+            heapq.heappush(self._returned, (delivery.positions[end], delivery, end))
+            delivery = delivery[start:end]
             self.messages -= len(delivery)
             self._correct(BATCH_COST - delivery.batch.cost)
             return delivery
@@ -80,13 +76,6 @@ class Backlog:
         self._count(delivery, -1)
         return delivery
 
-    def _put_begun_back(self) -> None:
-        """What is left of the front is one of those that were returned: something may come before it now."""
-        if self._begun is not None:
-            left, self._begun = self._begun[self._begun_index :], None
-            self._begun_index = 0
-            heapq.heappush(self._returned, (left.positions[0], left))
-
     def clear(self) -> int:
         """Give everything up; return how many messages that were."""
         messages = self.messages
@@ -94,23 +83,24 @@ class Backlog:
             pass
         return messages
 
-    def _pop_returned(self) -> Delivery:
-        """The front of the returned; what overlaps it is merged with it first, and goes back in pieces."""
-        _, first = heapq.heappop(self._returned)
-        overlapping = [first]
+    def _pop_returned(self) -> tuple[Delivery, int]:
+        """The front of the returned, and its first message that is still here. What overlaps it is merged with it
+        first, and goes back in pieces."""
+        _, first, start = heapq.heappop(self._returned)
         last_position = first.positions[-1]
+        if not self._returned or self._returned[0][0] > last_position:
+            return first, start
+        overlapping = [first[start:]]
         while self._returned and self._returned[0][0] < last_position:
-            _, other = heapq.heappop(self._returned)
-            overlapping.append(other)
+            _, other, start = heapq.heappop(self._returned)
+            overlapping.append(other[start:])
             last_position = max(last_position, other.positions[-1])
-        if len(overlapping) == 1:
-            return first
         first, *others = _merge(overlapping)
         before = sum(delivery.batch.cost for delivery in overlapping)
         self._correct(first.batch.cost + sum(delivery.batch.cost for delivery in others) - before)
         for other in others:
-            heapq.heappush(self._returned, (other.positions[0], other))
-        return first
+            heapq.heappush(self._returned, (other.positions[0], other, 0))
+        return first, 0
 
     def _count(self, delivery: Delivery, sign: int) -> None:
         self.messages += sign * len(delivery)

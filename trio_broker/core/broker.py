@@ -272,7 +272,7 @@ class Broker:
         """
         channels: list[Channel] = []
         try:
-            for name in {batch.channel for batch in batches}:
+            for name in sorted({batch.channel for batch in batches}):
                 channel = self._destination(name)
                 if channel is not None:
                     channels.append(channel)
@@ -290,7 +290,7 @@ class Broker:
         Args:
             batches: for any channels. Their lines are taken in the order of their names, so that two who publish to
                 the same channels never wait for each other.
-            patience_seconds: as for `publish_batch`.
+            patience_seconds: how long to wait while none of these channels makes any progress.
 
         Raises: as `publish_batch`.
 
@@ -298,9 +298,16 @@ class Broker:
         anybody; they may be published again. No deadline but the caller's and ``patience_seconds``. Always a
         checkpoint.
         """
-        channels = [self._destination(name) for name in sorted({batch.channel for batch in batches})]
-        found = [channel for channel in channels if channel is not None]
-        await publish_together(found, partial(self._accept_all, batches), patience_seconds)
+        channels: list[Channel] = []
+        try:
+            for name in sorted({batch.channel for batch in batches}):
+                channel = self._destination(name)
+                if channel is not None:
+                    channels.append(channel)
+            await publish_together(channels, partial(self._accept_all, batches), patience_seconds)
+        finally:
+            for channel in channels:
+                channel.forget_if_idle()  # it may have been made for this alone
 
     async def publish_batch(self, batch: Batch, patience_seconds: float = math.inf) -> None:
         """Accept a batch when its turn has come and there is room.

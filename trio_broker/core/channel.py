@@ -155,6 +155,10 @@ class Channel(ABC):
     def has_room(self, subscription: Subscription) -> None:
         """A member can take more; it may have been full before."""
 
+    @abstractmethod
+    def has_no_room(self, subscription: Subscription) -> None:
+        """A member that has credit can take no more although nothing was put into its mailbox."""
+
     # -- looking and ending ------------------------------------------------------------------------------------------
 
     @abstractmethod
@@ -204,7 +208,8 @@ class Channel(ABC):
         for subscription, watch in list(self._full.items()):
             if watch is None or now < watch[0]:
                 continue
-            if subscription.mailbox.moved - watch[1] < self.limits.stall_bytes_min:
+            moved = subscription.mailbox.moved - watch[1]
+            if moved < self.limits.stall_bytes_min and subscription.mailbox.is_full:  # it may only have much to settle
                 subscription.evict(stall_reason(self.limits))
             else:
                 self._full[subscription] = None
@@ -250,7 +255,7 @@ async def publish_together(channels: Sequence[Channel], accept: Callable[[], Non
     Args:
         channels: in the order in which all who publish to several take their lines.
         accept: takes something in each of them; synchronous, and it cannot fail.
-        patience_seconds: as for `Channel.publish`.
+        patience_seconds: how long to wait while none of the channels makes any progress.
 
     Raises: as `Channel.publish`.
 
@@ -258,9 +263,9 @@ async def publish_together(channels: Sequence[Channel], accept: Callable[[], Non
     """
     heads = []
     try:
-        with ExitStack() as places:
+        with trio.CancelScope(deadline=trio.current_time() + patience_seconds) as scope, ExitStack() as places:
             for channel in channels:
-                places.enter_context(channel.line.place(patience_seconds))
+                places.enter_context(channel.line.place_of(scope, patience_seconds))
             await trio.lowlevel.checkpoint()
             for channel in channels:
                 await channel.line.head.acquire()
@@ -280,8 +285,6 @@ async def publish_together(channels: Sequence[Channel], accept: Callable[[], Non
     finally:
         for head in heads:
             head.release()
-        for channel in channels:
-            channel.forget_if_idle()
 
 
 def stall_reason(limits: Limits) -> str:

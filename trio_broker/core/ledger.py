@@ -5,14 +5,14 @@ it was for. What is to be settled is entered; the cost of all entries together h
 subscriptions are given nothing more.
 
 What was settled is remembered, as runs of numbers: who settles in order needs one. So a number that is settled twice is
-told from one that went back, with its subscription or by a nack, and whose late acknowledgement is no mistake.
+told from one that went back with its subscription, and whose late acknowledgement is no mistake.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterable
-from itertools import repeat
+from itertools import repeat, takewhile
 from typing import TYPE_CHECKING, Final, NamedTuple, final
 
 import trio
@@ -188,6 +188,13 @@ class Ledger:
         self._count(-sum(entry.cost for entry in entries))
         return runs_of(entries)
 
+    def tell_of_room(self) -> None:
+        """If the mark was reached and is not any more, tell all of the owner's subscriptions."""
+        if self._was_full and not self.is_full:
+            self._was_full = False
+            for subscription in self.subscriptions:
+                subscription.may_have_room()
+
     def _remove(self, number: int) -> list[Entry]:
         """Take out what a settlement of this number settles."""
         entry = self._entries.get(number)
@@ -198,7 +205,7 @@ class Ledger:
         unsettled = entry.subscription.unsettled
         numbers = [number]
         if entry.subscription.ack is AckMode.CLIENT:
-            numbers = [earlier for earlier in unsettled if earlier <= number]
+            numbers = list(takewhile(number.__ge__, unsettled))
         entries = []
         for each in numbers:
             del self._entries[each]
@@ -209,18 +216,17 @@ class Ledger:
 
     def _tell(self, subscription: Subscription) -> None:
         """Something of this subscription's was settled: who waited for that may have room now."""
-        if self._was_full and not self.is_full:
-            self._was_full = False
-            for waiting in self.subscriptions:
-                waiting.may_have_room()
-        else:
-            subscription.may_have_room()
+        self.tell_of_room()
+        subscription.may_have_room()
         subscription.end_if_settled()
 
     def _count(self, cost: int) -> None:
         self.cost += cost
         self._memory.add(cost)
-        self._was_full = self._was_full or self.is_full
+        if self.is_full and not self._was_full:
+            self._was_full = True
+            for subscription in self.subscriptions:
+                subscription.has_no_room()
 
     # -- what was settled ----------------------------------------------------------------------------------------------
 

@@ -42,7 +42,8 @@ class LocalSubscription(trio.abc.ReceiveChannel[Message]):
                 by the overflow policy `disconnect`. It is also a `trio.BrokenResourceError`.
 
         Cancellation: atomic. If `trio.Cancelled` is raised no message was taken. Once this returns, the message is
-        the caller's: it does not go back to its queue. No deadline but the caller's. Always a checkpoint.
+        the caller's: it does not go back to its queue unless it is to be settled. No deadline but the caller's. Always
+        a checkpoint.
         """
         await trio.lowlevel.checkpoint()
         while (message := self._receive_nowait()) is None:
@@ -72,7 +73,7 @@ class LocalSubscription(trio.abc.ReceiveChannel[Message]):
 
     @trio.lowlevel.enable_ki_protection
     def close(self) -> None:
-        """Leave the channel; what was not received goes back to a queue. Idempotent.
+        """Leave the channel; what was not received, or not settled, goes back to a queue. Idempotent.
 
         Cancellation: never; this is synchronous.
         """

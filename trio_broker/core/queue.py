@@ -87,6 +87,11 @@ class Queue(Channel):
             self._rotation[subscription] = None
             self._dispatch()
 
+    def has_no_room(self, subscription: Subscription) -> None:
+        if subscription in self._rotation:
+            del self._rotation[subscription]
+            self._full[subscription] = None
+
     def statistics(self) -> ChannelStatistics:
         return ChannelStatistics(
             name=self.name,

@@ -14,7 +14,6 @@ What it is given is entered in the owner's `Ledger`.
 from __future__ import annotations
 
 import math
-from collections import deque
 from typing import TYPE_CHECKING, Any, final
 
 import trio
@@ -99,7 +98,7 @@ class Subscription:
         self.delivered = 0  # messages that left for good
         self.dropped = 0  # messages lost to the overflow policy
         self._announced = False  # the outbox names this subscription, or its owner is serving it
-        self._taken: deque[Delivery] = deque()  # taken for a write whose end is not known yet
+        self._taken: list[Delivery] = []  # taken for a write whose end is not known yet
         self._withdrawn = False  # it ends as soon as nothing is left to be settled
         self.ledger = ledger
         self.ack = ack
@@ -144,19 +143,17 @@ class Subscription:
         mailbox, taken = self.mailbox, self._taken
         self._announced = False
         size_bytes = 0
-        had_expired = False
         while mailbox.messages and size_bytes < bytes_max:
             if mailbox.oldest_expires_at < math.inf and self._expire_oldest():
-                had_expired = True
                 continue
             delivery = mailbox.take()
             taken.append(delivery)
             size_bytes += delivery.batch.bytes
         self._announce_what_is_left()
         deliveries = list(taken)
-        if self.ledger is not None:
+        if self.ledger is not None and deliveries:
             self._number(self.ledger, deliveries)
-        if had_expired or self.credit is not None:  # otherwise what was taken counts until it is settled
+        if self.credit is not None:  # otherwise what was taken counts until it is settled
             self.may_have_room()
         return deliveries
 
@@ -176,12 +173,13 @@ class Subscription:
         if self.credit is not None:  # what was taken is in the ledger, whether it left or not
             return
         self.delivered += self._count_settled(messages)
-        while messages:
-            delivery = self._taken.popleft()
-            if len(delivery) > messages:
-                self._taken.appendleft(delivery[messages:])
-                break
-            messages -= len(delivery)
+        taken, whole = self._taken, 0
+        while messages and len(taken[whole]) <= messages:
+            messages -= len(taken[whole])
+            whole += 1
+        del taken[:whole]
+        if messages:
+            taken[0] = taken[0][messages:]
 
     def moves(self) -> None:
         """Its owner moves, even if nothing has left whole yet: who waits for the channel has its patience again."""
@@ -218,6 +216,11 @@ class Subscription:
         if self.member and not self.is_full:
             self.channel.has_room(self)
 
+    def has_no_room(self) -> None:
+        """Its owner has too much to settle: what has credit is given nothing more."""
+        if self.member and self.credit is not None:
+            self.channel.has_no_room(self)
+
     # -- the end -----------------------------------------------------------------------------------------------------
 
     def finish(self) -> None:
@@ -251,11 +254,13 @@ class Subscription:
             taken += self.ledger.give_up(self)
             self.ledger.part(self)
         self.channel.end(taken, waiting)
+        if self.ledger is not None:  # after what came back, which comes first
+            self.ledger.tell_of_room()
 
     def withdraw(self) -> None:
         """Leave the channel; what waits goes back to a queue, or is given up. What is being sent, or is unsettled, is
         still to be settled; then this ends. Idempotent."""
-        if not self._withdrawn:
+        if not self._withdrawn and not self.ended:
             self.retire()
             self._withdrawn = True
             self.channel.take_back((), self.mailbox.recover())
@@ -309,7 +314,10 @@ class Subscription:
         """Let go of what waits first, if it is of no use any more."""
         if trio.current_time() < self.mailbox.oldest_expires_at:
             return False
+        full = self.is_full
         self.channel.counters.expired += self.mailbox.expire_oldest()
+        if full:  # be it by its credit, which nothing else may ever give back
+            self.may_have_room()
         return True
 
     def _number(self, ledger: Ledger, deliveries: list[Delivery]) -> None:

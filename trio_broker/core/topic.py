@@ -53,6 +53,9 @@ class Topic(Channel):
     def has_room(self, subscription: Subscription) -> None:
         self._no_longer_full(subscription)
 
+    def has_no_room(self, subscription: Subscription) -> None:
+        """A topic's members have no credit."""
+
     def statistics(self) -> ChannelStatistics:
         return ChannelStatistics(
             name=self.name,

@@ -64,8 +64,8 @@ class Conversation:
 class Place(Protocol):
     """What a subscription's `note` is: how what it gets is written."""
 
-    def encode(self, deliveries: Sequence[Delivery], first_number: int) -> bytes:
-        """The bytes that bring these deliveries to the peer."""
+    def encode(self, deliveries: Sequence[Delivery], first_number: int) -> bytes | list[bytes | memoryview]:
+        """The bytes that bring these deliveries to the peer; in a list where they are not worth joining."""
         ...
 
     def messages_within(self, deliveries: Sequence[Delivery], encoded: bytes, size_bytes: int) -> int:
@@ -193,8 +193,8 @@ class FramedDialect:
     def refusal(self, reason: str, command: Command | None) -> bytes | None:
         return None
 
-    def encode(self, deliveries: Sequence[Delivery], first_number: int) -> bytes:
-        return self._session.encode(deliveries)
+    def encode(self, deliveries: Sequence[Delivery], first_number: int) -> bytes | list[bytes | memoryview]:
+        return self._session.gather(deliveries) or self._session.encode(deliveries)
 
     def messages_within(self, deliveries: Sequence[Delivery], encoded: bytes, size_bytes: int) -> int:
         return self._session.messages_within(deliveries, size_bytes)

@@ -44,13 +44,12 @@ class Speaker:
     __slots__ = (
         "_broke",
         "_failed",
-        "_finished",
         "_flusher",
         "_has_finished",
         "_is_mute",
         "_is_parting",
         "_limits",
-        "_room",
+        "_progress",
         "_said",
         "_serving",
         "_stall",
@@ -84,9 +83,8 @@ class Speaker:
         self._serving: Subscription | None = None  # whose turn was taken and is not over
         self._is_mute = False  # nothing more is to be said
         self._is_parting = False  # no message is to be sent any more
-        self._room = trio.lowlevel.ParkingLot()  # where `room` waits
         self._has_finished = False  # everything has been said
-        self._finished = trio.lowlevel.ParkingLot()  # where `finish` waits for that
+        self._progress = trio.lowlevel.ParkingLot()  # where `finish` and `room` wait
         self.outbox = Outbox(self._stand_in_line)
 
     def start(self, tasks: trio.Nursery) -> None:
@@ -100,7 +98,7 @@ class Speaker:
         """
         self.outbox.close()
         while not self._has_finished:
-            await self._finished.park()
+            await self._progress.park()
 
     def mute(self) -> None:
         """Say nothing more; what is under way is for the caller to cancel."""
@@ -118,7 +116,7 @@ class Speaker:
         Cancellation: atomic. Nothing is changed by waiting.
         """
         while self.outbox.control_bytes > self._limits.control_bytes_max:
-            await self._room.park()
+            await self._progress.park()
 
     def _stand_in_line(self) -> None:
         """There is something to write, or the end to be seen to."""
@@ -135,7 +133,7 @@ class Speaker:
         except trio.EndOfChannel:
             self._is_mute = True
             self._has_finished = True
-            self._finished.unpark()
+            self._progress.unpark_all()
             self._said()
             return
         try:
@@ -149,7 +147,7 @@ class Speaker:
         """One write: of what overtakes deliveries, or of what waits in the mailbox whose turn it is."""
         control = self.outbox.take_control()
         if control:
-            self._room.unpark_all()
+            self._progress.unpark_all()
             self._serving = subscription
             self.writes += 1
             sent = self._transport.send_nowait(control)
@@ -162,20 +160,26 @@ class Speaker:
             deliveries = subscription.take(self._limits.write_bytes_max)
             # A closed outbox gives no second turn, so whoever has something left keeps this one.
             self._serving = subscription if self.outbox.closed and subscription.mailbox.messages else None
-            if deliveries and not self._send_now(subscription, deliveries):
+            if not deliveries:
+                self._stop_if_empty(subscription)  # what waited went back, or is of no use any more
+            elif not self._send_now(subscription, deliveries):
                 return
         if self._serving or not self.outbox.is_quiet:
             self._stand_in_line()
 
     def _send_now(self, subscription: Subscription, deliveries: list[Delivery]) -> bool:
         """Send deliveries; False if a writer must see to the rest."""
-        data = subscription.note.encode(deliveries, subscription.first_number)
+        data: bytes | list[bytes | memoryview] = subscription.note.encode(deliveries, subscription.first_number)
         self.writes += 1
-        sent = self._transport.send_nowait(data)
+        if isinstance(data, list):
+            sent, size = self._transport.gather_nowait(data), sum(map(len, data))
+        else:
+            sent, size = self._transport.send_nowait(data), len(data)
         if self._stall.runs:
             self._stall.move(sent)
-        if sent < len(data):
-            self._leave_to_a_writer(self._send_rest, subscription, deliveries, data, sent)
+        if sent < size:
+            rest = b"".join(data) if isinstance(data, list) else data
+            self._leave_to_a_writer(self._send_rest, subscription, deliveries, rest, sent)
             return False
         self._settle(subscription)
         return True
@@ -183,6 +187,10 @@ class Speaker:
     def _settle(self, subscription: Subscription) -> None:
         """All that the subscription had taken has left."""
         subscription.settle()
+        self._stop_if_empty(subscription)
+
+    def _stop_if_empty(self, subscription: Subscription) -> None:
+        """The stall rule is for those for whom messages wait."""
         if self._stall.runs and not subscription.mailbox.messages:
             self._stall.stop()
 

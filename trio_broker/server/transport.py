@@ -19,7 +19,7 @@ import trio
 from trio_broker.limits import Limits
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from trio_broker.server.poller import Poller
 
@@ -64,6 +64,10 @@ class Transport(Protocol):
         Raises:
             trio.BrokenResourceError: the connection is broken.
         """
+        ...
+
+    def gather_nowait(self, parts: Sequence[bytes | memoryview]) -> int:
+        """`send_nowait` of all parts, one after the other, without joining them. At most ``IOV_MAX`` parts."""
         ...
 
     async def send(self, data: memoryview) -> int:
@@ -135,6 +139,16 @@ class TcpTransport:
     def send_nowait(self, data: bytes | memoryview) -> int:
         try:
             return self._socket.send(data)
+        except BlockingIOError:
+            return 0
+        except OSError as error:
+            raise trio.BrokenResourceError(f"sending failed: {error}") from error
+
+    def gather_nowait(self, parts: Sequence[bytes | memoryview]) -> int:
+        if sys.platform == "win32":
+            return self.send_nowait(b"".join(parts))
+        try:
+            return self._socket.sendmsg(parts)
         except BlockingIOError:
             return 0
         except OSError as error:
@@ -219,6 +233,9 @@ class StreamTransport:
             pass
 
     def send_nowait(self, data: bytes | memoryview) -> int:
+        return 0
+
+    def gather_nowait(self, parts: Sequence[bytes | memoryview]) -> int:
         return 0
 
     async def send(self, data: memoryview) -> int:

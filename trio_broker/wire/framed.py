@@ -12,6 +12,9 @@ Theory of operation:
     promise for one publisher and one channel, so grouping breaks none. A part is the payload's frame as it came,
     length included, which is also the frame that subscribers are sent: parts are joined, never encoded again.
 
+    *What is large is not copied.* A large part is a view of the read, where that read is mostly made of such parts of
+    one topic: a view keeps the whole read in memory, and the batch says so in its cost. It is sent as it is (`gather`).
+
     *What is incomplete is copied once.* The bytes of an unfinished pair collect in one growing buffer beside the count
     of bytes that are missing; a peer that drips costs the same for each byte. A length is judged as soon as its four
     bytes are there, before anything it announces is held.
@@ -23,13 +26,13 @@ Theory of operation:
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from struct import Struct
 from typing import Any, Final, NoReturn, TypeAlias, final
 
 from trio_broker.errors import ProtocolViolation, shorten
 from trio_broker.limits import Limits
-from trio_broker.message import NULL_CHANNEL, Batch, Delivery, Message
+from trio_broker.message import NULL_CHANNEL, Batch, Delivery, Message, is_queue
 from trio_broker.wire.detect import HTTP, PREFIX_BYTES, name_of_protocol
 
 __all__ = ["FRAMED", "Command", "Fail", "FramedClientSession", "FramedServerSession", "Publish", "Subscribe", "frame"]
@@ -39,6 +42,15 @@ _unpack_length: Final = _LENGTH.unpack_from
 _HEADER_BYTES: Final = _LENGTH.size
 _NAMES_KEPT: Final = 256
 """How many channel names a session remembers in decoded form: 150 KiB of the longest in ASCII, 350 KiB of the worst."""
+
+_VIEW_BYTES_MIN: Final = 16 * 1024
+"""Payloads of this size may be views of their read. Copying a smaller one costs no more than keeping account of it."""
+
+_GATHER_BYTES_MIN: Final = 2 * 1024
+"""Parts of this size, on average, are cheaper to gather than to join."""
+
+_GATHER_MAX: Final = 1024
+"""How many parts one write can gather (``IOV_MAX`` of Linux, macOS and the BSDs)."""
 
 _HTTP_TEXT: Final = b"This is a trio_broker port. It speaks length-prefixed frames, not HTTP.\n"
 _HTTP_FAREWELL: Final = (
@@ -79,6 +91,9 @@ class Fail:
 
 Command: TypeAlias = Subscribe | Publish | Fail
 
+_Groups: TypeAlias = dict[str, list[bytes | memoryview]]
+"""Channel -> parts."""
+
 
 @final
 class _FramedCodec:
@@ -87,7 +102,7 @@ class _FramedCodec:
     __slots__ = ()
 
     def decode(self, channel: str, part: Any) -> Message:
-        return Message(channel, part[_HEADER_BYTES:])
+        return Message(channel, bytes(part[_HEADER_BYTES:]))  # which copies a view's bytes alone
 
     def measure(self, parts: Sequence[Any]) -> int:
         return sum(map(len, parts))
@@ -115,7 +130,9 @@ class FramedServerSession:
         "_failed",
         "_farewell",
         "_greeted",
+        "_has_views",
         "_held",
+        "_large_bytes",
         "_limits",
         "_missing",
         "_names",
@@ -123,12 +140,14 @@ class FramedServerSession:
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
+        self._large_bytes = min(_VIEW_BYTES_MIN, limits.frame_bytes_max + 1)  # from here on a size is looked at twice
         self._greeted = False  # the first frame, which subscribes, has come
         self._failed = False  # the peer broke the protocol; nothing it sends is looked at any more
         self._farewell = b""  # last bytes for a stranger that we can answer in its own language
         self._held = bytearray()  # an unfinished pair of frames (or the unfinished first frame), from its first byte
         self._missing = _HEADER_BYTES  # bytes without which nothing more can be said about what is held
         self._names: dict[bytes, str] = {}  # channel frame -> channel, for what this peer lately sent to
+        self._has_views = False  # some parts of this read may be views of it
         self._channel_frame = b""  # the channel frame of the last pair, and its name: most pairs repeat it
         self._channel_name = ""
 
@@ -150,7 +169,7 @@ class FramedServerSession:
         if self._failed or not data:
             return []
         commands: list[Command] = []
-        groups: dict[str, list[bytes]] = {}
+        groups: _Groups = {}
         failure: Fail | None = None
         try:
             self._parse(data, commands, groups)
@@ -158,7 +177,11 @@ class FramedServerSession:
             self._failed = True
             self._held = bytearray()
             failure = Fail(violation.reason, self._farewell)
-        commands += [Publish(Batch(channel, parts, FRAMED)) for channel, parts in groups.items() if parts]
+        if self._has_views:
+            self._has_views = False
+            commands += [Publish(_with_views(channel, parts, len(data))) for channel, parts in groups.items() if parts]
+        else:
+            commands += [Publish(Batch(channel, parts, FRAMED)) for channel, parts in groups.items() if parts]
         if failure is not None:
             commands.append(failure)
         return commands
@@ -170,6 +193,18 @@ class FramedServerSession:
         if not self._greeted and not self._held:
             return "the stream ended before the first frame"
         return f"the stream ended inside a frame ({len(self._held)} bytes were there, at least {self._missing} missing)"
+
+    def gather(self, deliveries: Iterable[Delivery]) -> list[bytes | memoryview] | None:
+        """What `encode` would join, where that would copy much and one gathering write can take it all; else None."""
+        parts: list[bytes | memoryview] = []
+        for delivery in deliveries:
+            batch = delivery.batch
+            if batch.codec is not FRAMED or batch.encodings is not None:
+                return None
+            if batch.bytes < _GATHER_BYTES_MIN * len(batch.parts):
+                return None
+            parts.extend(batch.parts)
+        return parts if len(parts) <= _GATHER_MAX else None
 
     def encode(self, deliveries: Iterable[Delivery]) -> bytes:
         """The bytes that bring these deliveries to the peer: one frame a message, the payload alone (F-9)."""
@@ -198,7 +233,7 @@ class FramedServerSession:
                 count += 1
         return count
 
-    def _parse(self, data: bytes, commands: list[Command], groups: dict[str, list[bytes]]) -> None:
+    def _parse(self, data: bytes, commands: list[Command], groups: _Groups) -> None:
         """Parse all of ``data``; add what it completes to ``commands`` and ``groups``; hold the rest."""
         offset = 0 if self._greeted and not self._held else self._parse_held(data, commands, groups)
         if offset < len(data):
@@ -207,11 +242,12 @@ class FramedServerSession:
                 self._held = bytearray(memoryview(data)[offset:])
                 self._missing = self._lacking()
 
-    def _parse_held(self, data: bytes, commands: list[Command], groups: dict[str, list[bytes]]) -> int:
+    def _parse_held(self, data: bytes, commands: list[Command], groups: _Groups) -> int:
         """Complete what is held, and the first frame, with the head of ``data``; return how much of it was used."""
         offset = 0
+        view = memoryview(data)
         while self._missing:
-            taken = data[offset : offset + self._missing]
+            taken = view[offset : offset + self._missing]
             self._held += taken
             offset += len(taken)
             self._missing -= len(taken)
@@ -250,16 +286,19 @@ class FramedServerSession:
             raise _too_large(size, self._limits.frame_bytes_max)
         return payload_start + _HEADER_BYTES + size - len(held)
 
-    def _parse_pairs(self, data: bytes, offset: int, groups: dict[str, list[bytes]]) -> int:
+    def _parse_pairs(self, data: bytes, offset: int, groups: _Groups) -> int:
         """Cut whole pairs out of ``data``; return where the first unfinished one starts.
 
         This loop is where a flood spends its time. While a pair is for the same channel as the one before, its
-        channel frame is compared and nothing of it is cut.
+        channel frame is compared and nothing of it is cut; one that came earlier in this read is looked up as it is.
         """
         end = len(data)
+        view: memoryview | None = None  # made when it is needed, which is never for messages that come alone
         frame_bytes_max, channel_bytes_max = self._limits.frame_bytes_max, self._limits.channel_bytes_max
+        large_bytes = self._large_bytes
         channel_frame, channel_frame_bytes = self._channel_frame, len(self._channel_frame)
         append = groups.setdefault(self._channel_name, []).append
+        appends: dict[bytes, Callable[[bytes | memoryview], None]] = {}  # channel frame -> what takes its parts
         while True:
             if not data.startswith(channel_frame, offset):
                 if end - offset < _HEADER_BYTES:
@@ -272,17 +311,28 @@ class FramedServerSession:
                     break
                 channel_frame = data[offset:start]
                 channel_frame_bytes = start - offset
-                append = groups.setdefault(self._name(channel_frame), []).append
+                known = appends.get(channel_frame)
+                if known is None:
+                    known = appends[channel_frame] = groups.setdefault(self._name(channel_frame), []).append
+                append = known
             start = offset + channel_frame_bytes
             if end - start < _HEADER_BYTES:
                 break
             size = _unpack_length(data, start)[0]
-            if size > frame_bytes_max:
-                raise _too_large(size, frame_bytes_max)
             stop = start + _HEADER_BYTES + size
-            if stop > end:
-                break
-            append(data[start:stop])
+            if size < large_bytes:
+                if stop > end:
+                    break
+                append(data[start:stop])
+            else:
+                if size > frame_bytes_max:
+                    raise _too_large(size, frame_bytes_max)
+                if stop > end:
+                    break
+                if view is None:
+                    view = memoryview(data)
+                    self._has_views = True
+                append(view[start:stop])
             offset = stop
         return offset
 
@@ -392,6 +442,18 @@ class FramedClientSession:
         if size > self._frame_bytes_max:
             raise _too_large(size, self._frame_bytes_max)
         return max(0, _HEADER_BYTES + size - there)
+
+
+def _with_views(channel: str, parts: list[bytes | memoryview], read_bytes: int) -> Batch:
+    """A batch some of whose parts may be views of a read of so many bytes.
+
+    They stay views where they are most of the read, so that what they keep in memory beside themselves is less than
+    what they are. Not in a queue: it deals a batch out, and each who got a share would keep the whole read.
+    """
+    viewed_bytes = sum(len(part) for part in parts if isinstance(part, memoryview))
+    if viewed_bytes * 2 < read_bytes or is_queue(channel):
+        return Batch(channel, list(map(bytes, parts)), FRAMED)
+    return Batch(channel, parts, FRAMED, kept_bytes=read_bytes - viewed_bytes)
 
 
 def _frames(batch: Batch) -> Iterable[bytes]:
