@@ -272,7 +272,7 @@ class Broker:
         """
         channels: list[Channel] = []
         try:
-            for name in sorted({batch.channel for batch in batches}):
+            for name in sorted({each.channel for each in batches}):
                 channel = self._destination(name)
                 if channel is not None:
                     channels.append(channel)

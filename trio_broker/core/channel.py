@@ -96,7 +96,7 @@ class Channel(ABC):
 
     def accept(self, batch: Batch) -> None:
         """Take a batch; synchronous, and it cannot fail. Only where it may be accepted."""
-        self.counters.published += len(batch)
+        self.counters.published += len(batch.parts)
         self._accept(batch)
 
     async def publish(self, batch: Batch, patience_seconds: float = math.inf) -> None:

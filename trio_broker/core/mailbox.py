@@ -41,6 +41,7 @@ class Mailbox:
         "_memory",
         "_receive",
         "_send",
+        "may_expire",
         "messages",
         "moved",
         "taken_cost",
@@ -55,6 +56,7 @@ class Mailbox:
         self._head_index = 0  # its first message that is still here
         self._head_cost = 0  # what the rest of it costs
         self.messages = 0  # how many wait
+        self.may_expire = False  # something that expires was ever put here
         self.waiting_cost = 0  # what they cost
         self.taken_cost = 0  # what the owner has taken and not yet moved
         self.moved = 0  # cost of what a program ever received: the stall rule's odometer
@@ -75,8 +77,11 @@ class Mailbox:
             lost, self._lost_newest = self._lost_newest, 0
             delivery = Delivery(delivery.batch, delivery.positions, delivery.attempts, lost)
         self._send.send_nowait(delivery)
-        self.messages += len(delivery)
-        cost = delivery.batch.cost
+        batch = delivery.batch
+        self.messages += len(batch.parts)
+        if batch.expires_at < math.inf:
+            self.may_expire = True
+        cost = batch.cost
         self.waiting_cost += cost
         self._memory.add(cost)
 

@@ -144,7 +144,7 @@ class Subscription:
         self._announced = False
         size_bytes = 0
         while mailbox.messages and size_bytes < bytes_max:
-            if mailbox.oldest_expires_at < math.inf and self._expire_oldest():
+            if mailbox.may_expire and self._expire_oldest():
                 continue
             delivery = mailbox.take()
             taken.append(delivery)
@@ -197,7 +197,7 @@ class Subscription:
         """
         mailbox = self.mailbox
         full = mailbox.is_full
-        while mailbox.messages and mailbox.oldest_expires_at < math.inf and self._expire_oldest():
+        while mailbox.messages and mailbox.may_expire and self._expire_oldest():
             pass
         if not mailbox.messages:
             message = None

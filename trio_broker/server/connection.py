@@ -209,12 +209,17 @@ class Connection:
             self._expect_nothing()
             if self._debug:
                 self._log_messages(commands)
-            for index, command in enumerate(commands):
-                if not self._carry_out(command):
-                    self._blocked = [*reversed(commands[index:])]
-                    break
-                if self.reason:
-                    return False
+            command = None
+            try:
+                for index, command in enumerate(commands):
+                    if not dialect.carry_out(command):
+                        self._blocked = [*reversed(commands[index:])]
+                        break
+                    if self.reason:
+                        return False
+            except BrokerError as error:
+                self._refuse(str(error), command)
+                return False
         elif unfinished_bytes and dialect.unfinished_bytes < unfinished_bytes + len(data):
             self._expect_nothing()  # a frame was finished that asks for nothing yet: a transaction's
         held_bytes = dialect.held_bytes

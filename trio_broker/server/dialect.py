@@ -8,8 +8,8 @@ STOMP's is in `trio_broker.server.stomp`.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Protocol, assert_never, final
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Final, Protocol, assert_never, final
 
 from trio_broker.wire import Command, Fail, FramedServerSession, Publish, Subscribe
 
@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from trio_broker.server.speaker import Speaker
 
 __all__ = ["Conversation", "Dialect", "FramedDialect", "Place"]
+
+
+_GATHERED_BYTES_MIN: Final = 2048
+"""What begins with less is joined."""
 
 
 class End(Protocol):
@@ -96,8 +100,9 @@ class Dialect(Protocol):
         """Why the broker ended one of the peer's subscriptions, if it did."""
         ...
 
-    def receive_data(self, data: bytes) -> Sequence[Any]:
-        """The commands that these bytes complete, in order."""
+    @property
+    def receive_data(self) -> Callable[[bytes], Sequence[Any]]:
+        """Gives the commands that some bytes complete, in order."""
         ...
 
     def receive_eof(self) -> str | None:
@@ -144,12 +149,13 @@ class FramedDialect:
         conversation: the connection's.
     """
 
-    __slots__ = ("_broker", "_conversation", "_session", "_subscription")
+    __slots__ = ("_broker", "_conversation", "_session", "_subscription", "receive_data")
 
     def __init__(self, conversation: Conversation) -> None:
         self._conversation = conversation
         self._broker = conversation.broker
         self._session = FramedServerSession(conversation.broker.limits)
+        self.receive_data = self._session.receive_data
         self._subscription: Subscription | None = None  # None before the first frame, and for a peer that only sends
 
     @property
@@ -167,9 +173,6 @@ class FramedDialect:
     @property
     def evicted(self) -> str | None:
         return None if self._subscription is None else self._subscription.evicted
-
-    def receive_data(self, data: bytes) -> Sequence[Command]:
-        return self._session.receive_data(data)
 
     def receive_eof(self) -> str | None:
         return self._session.receive_eof()
@@ -194,7 +197,10 @@ class FramedDialect:
         return None
 
     def encode(self, deliveries: Sequence[Delivery], first_number: int) -> bytes | list[bytes | memoryview]:
-        return self._session.gather(deliveries) or self._session.encode(deliveries)
+        session = self._session
+        if deliveries[0].batch.bytes < _GATHERED_BYTES_MIN:  # as of messages that come alone, which need no more asking
+            return session.encode(deliveries)
+        return session.gather(deliveries) or session.encode(deliveries)
 
     def messages_within(self, deliveries: Sequence[Delivery], encoded: bytes, size_bytes: int) -> int:
         return self._session.messages_within(deliveries, size_bytes)

@@ -145,8 +145,8 @@ class Speaker:
 
     def _take_turn(self, subscription: Subscription | None) -> None:
         """One write: of what overtakes deliveries, or of what waits in the mailbox whose turn it is."""
-        control = self.outbox.take_control()
-        if control:
+        if self.outbox.control_bytes:
+            control = self.outbox.take_control()
             self._progress.unpark_all()
             self._serving = subscription
             self.writes += 1

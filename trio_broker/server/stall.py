@@ -27,20 +27,26 @@ class StallClock:
         slack_bytes: how many bytes may have moved unseen.
     """
 
-    __slots__ = ("_bytes_min", "_is_exact", "_moved", "_seconds_max", "_unsent_at_start", "_unsent_bytes", "deadline")
+    __slots__ = (
+        "_bytes_min",
+        "_is_exact",
+        "_moved",
+        "_seconds_max",
+        "_unsent_at_start",
+        "_unsent_bytes",
+        "deadline",
+        "runs",
+    )
 
     def __init__(self, limits: Limits, unsent_bytes: Callable[[], int], slack_bytes: int = 0) -> None:
         self._seconds_max = limits.stall_seconds_max
         self._is_exact = not slack_bytes
         self._bytes_min = max(1, limits.stall_bytes_min - slack_bytes)  # who moves nothing has always stalled
         self._unsent_bytes = unsent_bytes
-        self.deadline = math.inf  # when the peer must have moved; infinite while nothing waits
+        self.runs = False
+        self.deadline = math.inf  # when the peer must have moved; infinite while it does not run
         self._moved = 0  # bytes that were sent since the clock was started or renewed
         self._unsent_at_start = 0  # what the system held then
-
-    @property
-    def runs(self) -> bool:
-        return self.deadline < math.inf
 
     def start(self) -> None:
         """A write blocks. Does nothing if the clock runs already."""
@@ -65,9 +71,11 @@ class StallClock:
 
     def stop(self) -> None:
         """Nothing waits any more."""
+        self.runs = False
         self.deadline = math.inf
 
     def _renew(self) -> None:
+        self.runs = True
         self.deadline = trio.current_time() + self._seconds_max
         self._moved = 0
         self._unsent_at_start = self._unsent_bytes()
