@@ -70,7 +70,8 @@ PUBLIC = dict(_public())
 def is_awaited(value: object) -> bool:
     """Whether it is used with ``await`` or ``async with``."""
     function = inspect.unwrap(value) if callable(value) else value
-    return inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)
+    managed = "AsyncContextManager" in str(getattr(function, "__annotations__", {}).get("return"))
+    return managed or inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)
 
 
 AWAITED = [name for name, value in PUBLIC.items() if is_awaited(value)]

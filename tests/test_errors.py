@@ -17,6 +17,7 @@ from trio_broker.errors import (
     MessageTooLarge,
     ProtocolViolation,
     PublishStalled,
+    ServerRefused,
     SubscriptionEvicted,
     shorten,
 )
@@ -43,6 +44,11 @@ CASES: list[tuple[BrokerError, str, dict[str, object]]] = [
         SubscriptionEvicted("/topic/a", "it was slow"),
         "evicted from '/topic/a': it was slow",
         {"channel": "/topic/a", "reason": "it was slow"},
+    ),
+    (
+        ServerRefused("wrong passcode", "Ask\nAnn.", "7"),
+        "the server said: 'wrong passcode': 'Ask\\nAnn.'",
+        {"message": "wrong passcode", "detail": "Ask\nAnn.", "receipt_id": "7"},
     ),
     (ProtocolViolation("an empty name"), "an empty name", {"reason": "an empty name"}),
 ]

@@ -17,7 +17,7 @@ other name is a *topic*: each message goes to all.
 A map of the house. A module imports from its own room and from lower floors; rooms on one floor cannot see each other::
 
     5   cli                         argv, signals, environment
-    4   server     client           tasks and sockets
+    4   server     client  conform  tasks and sockets; conform checks any STOMP broker
     3   core       wire             who gets what; bytes <-> commands
     1   explorer                    cancels any Trio program at every checkpoint
     0   message  errors  limits     the values that flow, what can go wrong, every limit

@@ -23,7 +23,7 @@ def main() -> None:
     corpus.mkdir(parents=True, exist_ok=True)
     for number, seed in enumerate(SEEDS[name]):
         (corpus / f"seed-{number}").write_bytes(seed)
-    arguments = [f"-max_total_time={seconds}", "-max_len=600", f"-artifact_prefix={corpus}/finding-", "-timeout=5"]
+    arguments = [f"-max_total_time={seconds}", "-max_len=600", f"-artifact_prefix={corpus}/finding-", "-timeout=120"]
     atheris.Setup([sys.argv[0], *arguments, str(corpus)], TARGETS[name])
     atheris.Fuzz()
 

@@ -22,6 +22,7 @@ FLOORS = "Rooms import from lower floors only"
 PURE_WIRE = "The wire knows no Trio, socket, clock or log"
 CORE_WITHOUT_SOCKETS = "The core knows no socket and writes no log"
 EXPLORER_ALONE = "The explorer knows nothing of ours: any Trio program can use it"
+CONFORM_INDEPENDENT = "The conformance suite knows nothing of how the broker works"
 TERMINAL_IN_CLI = "The command line's libraries stay in the command line"
 
 
@@ -48,6 +49,8 @@ OFFENCES = (
     Offence("server", "import trio_broker.cli", FLOORS),
     Offence("explorer", "import trio_broker.errors", EXPLORER_ALONE),
     Offence("explorer", "import trio_broker.core", FLOORS),
+    Offence("conform", "import trio_broker.wire", CONFORM_INDEPENDENT),
+    Offence("conform", "import trio_broker.server", FLOORS),
     Offence("server", "import rich", TERMINAL_IN_CLI),
     Offence("client", "import click", TERMINAL_IN_CLI),
     Offence("errors", "import trio_broker.message", FLOORS),

@@ -5,6 +5,7 @@
 - `bench`: how fast a broker is; `bench_broker`, `bench_encoding`, `bench_probe`, `bench_load`, `bench_measure` and
   `bench_report` are its parts.
 - `explore`: the explorer's door.
+- `conform`: the conformance suite's; `conform_report` shows what came of it.
 - `logs`: what becomes of the library's log records; `terminal`: lines, progress, addresses, running Trio.
 """
 
@@ -12,6 +13,7 @@ import click
 
 import trio_broker
 from trio_broker.cli.bench import bench_command
+from trio_broker.cli.conform import conform_command
 from trio_broker.cli.demo import demo_command
 from trio_broker.cli.explore import explore_command
 from trio_broker.cli.listen import listen_command
@@ -59,3 +61,4 @@ main.add_command(send_command)
 main.add_command(demo_command)
 main.add_command(bench_command)
 main.add_command(explore_command)
+main.add_command(conform_command)
