@@ -17,8 +17,9 @@ from typing import Any, Final
 
 from trio_broker.errors import ProtocolViolation
 from trio_broker.limits import Limits
-from trio_broker.wire.framed import FramedClientSession, FramedServerSession
+from trio_broker.wire.framed import FramedServerSession
 from trio_broker.wire.framed import Publish as FramedPublish
+from trio_broker.wire.framed_client import FramedClientSession
 from trio_broker.wire.stomp_client import StompClientSession
 from trio_broker.wire.stomp_commands import Commit, Fail, Publish, Subscribe
 from trio_broker.wire.stomp_server import StompServerSession

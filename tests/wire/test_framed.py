@@ -18,7 +18,10 @@ from trio_broker.wire import (
     FramedServerSession,
     Publish,
     Subscribe,
+    encode,
     frame,
+    gather,
+    messages_within,
 )
 from trio_broker.wire import framed as module
 
@@ -97,8 +100,7 @@ def test_f7_a_pair_publishes(message: Pair, wire: str) -> None:
 @pytest.mark.parametrize(("payload", "wire"), FRAMES)
 def test_f8_f9_f10_a_server_sends_the_payload_alone(payload: bytes, wire: str) -> None:
     data = bytes.fromhex(wire)
-    server = FramedServerSession(Limits())
-    assert server.encode([Delivery(batch_of(payload))]) == data
+    assert encode([Delivery(batch_of(payload))]) == data
     assert FramedClientSession("x", Limits()).receive_data(data) == [payload]
 
 
@@ -140,22 +142,21 @@ def test_f9_deliveries_of_every_kind(deliveries: list[Delivery], bodies: list[by
     if shared:
         for delivery in deliveries:
             delivery.batch.share()
-    data = FramedServerSession(Limits()).encode(deliveries)
+    data = encode(deliveries)
     assert data == b"".join(map(framed, bodies))
-    assert FramedServerSession(Limits()).encode(deliveries) == data  # the second time from what was kept
+    assert encode(deliveries) == data  # the second time from what was kept
     assert FramedClientSession("x", Limits()).receive_data(data) == bodies
 
 
 def test_f9_a_shared_batch_is_encoded_once_for_all() -> None:
     delivery = Delivery(batch_of(b"a", b"b"))
     delivery.batch.share()
-    first, second = FramedServerSession(Limits()), FramedServerSession(Limits())
-    assert first.encode([delivery]) is second.encode([delivery])
+    assert encode([delivery]) is encode([delivery])
 
 
 def test_a_batch_for_one_keeps_no_encoding() -> None:
     delivery = Delivery(batch_of(b"a", b"b"))
-    FramedServerSession(Limits()).encode([delivery])
+    encode([delivery])
     assert delivery.batch.encodings is None
 
 
@@ -210,33 +211,30 @@ def test_views_before_a_violation_are_counted_too() -> None:
 
 
 def test_what_is_large_is_gathered_as_it_is() -> None:
-    session = FramedServerSession(Limits())
     first, second = batch_of(LARGE, b"small"), batch_of(LARGE)
-    parts = session.gather([Delivery(first), Delivery(second)])
+    parts = gather([Delivery(first), Delivery(second)])
     assert parts == [*first.parts, *second.parts]
     assert parts is not None
-    assert b"".join(parts) == session.encode([Delivery(first), Delivery(second)])
+    assert b"".join(parts) == encode([Delivery(first), Delivery(second)])
 
 
 def test_what_is_small_or_shared_or_foreign_or_too_many_is_joined() -> None:
-    session = FramedServerSession(Limits())
     large = batch_of(LARGE)
     shared = batch_of(LARGE)
     shared.share()
     foreign = plain_batch(Message("/topic/a", LARGE))
     for batch in (batch_of(b"small"), shared, foreign, batch_of(*[LARGE] * 1025)):
-        assert session.gather([Delivery(large), Delivery(batch)]) is None
-    assert session.gather([Delivery(batch_of(*[LARGE] * 1024))]) is not None
+        assert gather([Delivery(large), Delivery(batch)]) is None
+    assert gather([Delivery(batch_of(*[LARGE] * 1024))]) is not None
 
 
 @pytest.mark.parametrize("deliveries", [case[1] for case in _deliveries()], ids=[case[0] for case in _deliveries()])
 def test_messages_within_a_written_prefix(deliveries: list[Delivery]) -> None:
-    session = FramedServerSession(Limits())
     sizes = [len(frame(message.body)) for delivery in deliveries for message in delivery.batch]
     ends = list(itertools.accumulate(sizes))
     for size_bytes in range(sum(sizes) + 3):
         whole = sum(end <= size_bytes for end in ends)
-        assert session.messages_within(deliveries, size_bytes) == whole
+        assert messages_within(deliveries, size_bytes) == whole
 
 
 # -- how a read becomes batches --------------------------------------------------------------------------------------

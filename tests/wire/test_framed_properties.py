@@ -27,7 +27,7 @@ from tests.wire.streams import (
 )
 from trio_broker.errors import ProtocolViolation
 from trio_broker.message import Batch, Delivery, Message, plain_batch
-from trio_broker.wire import FRAMED, FramedClientSession, FramedServerSession
+from trio_broker.wire import FRAMED, FramedClientSession, FramedServerSession, encode, messages_within
 
 LIMIT = SMALL.frame_bytes_max + SMALL.channel_bytes_max + 8
 """What an unfinished pair within the limits can amount to."""
@@ -149,7 +149,7 @@ def deliveries(draw: st.DrawFn) -> list[Delivery]:
 def test_f9_what_a_server_encodes_a_client_parses(made: list[Delivery], places: list[int]) -> None:
     bodies = [message.body for delivery in made for message in delivery.batch]
     for _ in range(2):  # the second time from what shared batches kept
-        data = FramedServerSession(SMALL).encode(made)
+        data = encode(made)
         assert data == b"".join(map(framed, bodies))
         client = FramedClientSession("x", SMALL)
         assert [payload for read in cut_at(data, places) for payload in client.receive_data(read)] == bodies
@@ -158,10 +158,9 @@ def test_f9_what_a_server_encodes_a_client_parses(made: list[Delivery], places: 
 @settled
 @given(deliveries())
 def test_messages_within_is_what_counting_gives(made: list[Delivery]) -> None:
-    session = FramedServerSession(SMALL)
     ends = list(itertools.accumulate(len(message.body) + 4 for delivery in made for message in delivery.batch))
     for size_bytes in range((ends[-1] if ends else 0) + 2):
-        assert session.messages_within(made, size_bytes) == sum(end <= size_bytes for end in ends)
+        assert messages_within(made, size_bytes) == sum(end <= size_bytes for end in ends)
 
 
 @settled
@@ -171,5 +170,5 @@ def test_f10_what_passes_a_server_is_sent_on_unchanged(messages: list[Pair]) -> 
     sent: dict[str, bytes] = {}
     for command in commands:
         batch = command.batch  # type: ignore[union-attr]
-        sent[batch.channel] = FramedServerSession(SMALL).encode([Delivery(batch)])
+        sent[batch.channel] = encode([Delivery(batch)])
     assert sent == {name: b"".join(map(framed, bodies)) for name, bodies in by_channel(messages).items()}

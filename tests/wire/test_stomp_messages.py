@@ -9,7 +9,7 @@ import pytest
 
 from tests.wire.stomp_streams import VERSIONS, Seen, connected, frames_in, messages_in, raw
 from trio_broker.message import Batch, Delivery, Message, plain_batch
-from trio_broker.wire.framed import FRAMED, FramedServerSession, frame
+from trio_broker.wire.framed_frames import FRAMED, encode, frame
 from trio_broker.wire.stomp_commands import Publish, Subscribe
 from trio_broker.wire.stomp_messages import STOMP, MessageEncoder, messages_within
 from trio_broker.wire.stomp_versions import VERSIONS as KNOWN
@@ -189,8 +189,7 @@ def test_messages_of_every_protocol_reach_every_subscriber() -> None:
     deliveries = [Delivery(batch) for batch in (stomp, framed, plain)]
     assert [frame.body for frame in seen_by(encoder_of(), *deliveries)] == [b"one", b"two", b"three"]
     assert [frame.lines[2:-2] for frame in seen_by(encoder_of(), *deliveries)] == [["x:y"], [], ["z:w"]]
-    session = FramedServerSession(connected()._limits)
-    assert session.encode(deliveries) == b"".join(map(frame, (b"one", b"two", b"three")))
+    assert encode(deliveries) == b"".join(map(frame, (b"one", b"two", b"three")))
     (message,) = stomp
     assert message == Message("/queue/a", b"one", {"x": "y"})
     with pytest.raises(TypeError):
@@ -243,7 +242,7 @@ def test_other_subscriptions_get_encodings_of_their_own_and_few_are_kept() -> No
     assert seen[4]["ack"] == "9"
     assert batch.encodings is not None
     assert len(batch.encodings) == 1
-    FramedServerSession(connected()._limits).encode([Delivery(batch)])
+    encode([Delivery(batch)])
     assert len(batch.encodings) == 2
     assert seen_by(encoders[0], Delivery(batch))[0].body == b"a"
 

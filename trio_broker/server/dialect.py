@@ -11,7 +11,16 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final, Protocol, assert_never, final
 
-from trio_broker.wire import Command, Fail, FramedServerSession, Publish, Subscribe
+from trio_broker.wire import (
+    Command,
+    Fail,
+    FramedServerSession,
+    Publish,
+    Subscribe,
+    encode,
+    gather,
+    messages_within,
+)
 
 if TYPE_CHECKING:
     import trio
@@ -197,13 +206,12 @@ class FramedDialect:
         return None
 
     def encode(self, deliveries: Sequence[Delivery], first_number: int) -> bytes | list[bytes | memoryview]:
-        session = self._session
         if deliveries[0].batch.bytes < _GATHERED_BYTES_MIN:  # as of messages that come alone, which need no more asking
-            return session.encode(deliveries)
-        return session.gather(deliveries) or session.encode(deliveries)
+            return encode(deliveries)
+        return gather(deliveries) or encode(deliveries)
 
     def messages_within(self, deliveries: Sequence[Delivery], encoded: bytes, size_bytes: int) -> int:
-        return self._session.messages_within(deliveries, size_bytes)
+        return messages_within(deliveries, size_bytes)
 
     def retire(self) -> None:
         if self._subscription is not None:
