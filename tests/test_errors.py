@@ -15,6 +15,7 @@ from trio_broker.errors import (
     InvalidChannel,
     LimitReached,
     MessageTooLarge,
+    NotOutstanding,
     ProtocolViolation,
     PublishStalled,
     ServerRefused,
@@ -33,6 +34,11 @@ CASES: list[tuple[BrokerError, str, dict[str, object]]] = [
         LimitReached("channels_max", 16_384),
         "the broker is at its limit channels_max (16,384)",
         {"limit": "channels_max", "allowed": 16_384},
+    ),
+    (
+        NotOutstanding(1_000, "was never made"),
+        "delivery 1,000 was never made",
+        {"number": 1_000, "reason": "was never made"},
     ),
     (BrokerDraining(), "the broker is draining: nothing new is accepted", {}),
     (

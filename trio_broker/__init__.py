@@ -28,7 +28,18 @@ of their ``core/subscription.py``, which names itself in its connection's ``core
 connection waits, takes it, and writes.
 """
 
-from trio_broker.client import Client, RemoteSubscription, connect
+from trio_broker.client import (
+    BackOff,
+    Client,
+    Permit,
+    Receipt,
+    RemoteSubscription,
+    StompClient,
+    StompSubscription,
+    Transaction,
+    connect,
+    run_reconnecting,
+)
 from trio_broker.core import (
     Broker,
     BrokerStatistics,
@@ -46,6 +57,7 @@ from trio_broker.errors import (
     NotOutstanding,
     ProtocolViolation,
     PublishStalled,
+    ServerRefused,
     SubscriptionEvicted,
 )
 from trio_broker.limits import Limits, Overflow
@@ -56,6 +68,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "AckMode",
+    "BackOff",
     "Broker",
     "BrokerDraining",
     "BrokerError",
@@ -71,13 +84,20 @@ __all__ = [
     "MessageTooLarge",
     "NotOutstanding",
     "Overflow",
+    "Permit",
     "ProtocolViolation",
     "PublishStalled",
+    "Receipt",
     "RemoteSubscription",
     "Server",
+    "ServerRefused",
+    "StompClient",
+    "StompSubscription",
     "SubscriptionEvicted",
     "SubscriptionStatistics",
+    "Transaction",
     "connect",
     "open_broker",
+    "run_reconnecting",
     "serve",
 ]

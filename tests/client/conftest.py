@@ -4,6 +4,7 @@ import pytest
 import trio
 
 from tests.client.network import Network, replace_network
+from tests.client.stomp_server import ScriptedServers
 
 HANG_SECONDS = 100_000.0
 
@@ -17,6 +18,14 @@ async def network(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Network]:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_give_up)
         yield replace_network(monkeypatch)
+        nursery.cancel_scope.cancel()
+
+
+@pytest.fixture
+async def servers(network: Network) -> AsyncIterator[ScriptedServers]:
+    """A network in memory in which every connection reaches a scripted STOMP server."""
+    async with trio.open_nursery() as nursery:
+        yield ScriptedServers(network, nursery)
         nursery.cancel_scope.cancel()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import final
 
 import pytest
@@ -57,6 +58,8 @@ class Network:
         write_bytes_max: what they take at a time.
         reached: the broker's ends, in order of arrival.
         ours: the clients' ends.
+        on_arrival: told of each broker's end, at once.
+        refusing: how many of the next connections are refused.
     """
 
     def __init__(self) -> None:
@@ -65,13 +68,20 @@ class Network:
         self.reached: list[MemoryStream] = []
         self._someone = trio.Event()
         self.ours: list[MemoryStream] = []
+        self.on_arrival: Callable[[MemoryStream], None] | None = None
+        self.refusing = 0
 
     async def open_tcp_stream(self, host: str, port: int) -> _ClientStream:
         await trio.lowlevel.checkpoint()
+        if self.refusing:
+            self.refusing -= 1
+            raise ConnectionRefusedError
         ours, theirs = stream_pair(self.buffer_bytes, self.write_bytes_max)
         self.ours.append(ours)
         self.reached.append(theirs)
         self._someone.set()
+        if self.on_arrival is not None:
+            self.on_arrival(theirs)
         return _ClientStream(ours)
 
     async def next(self) -> MemoryStream:

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 
+import pytest
 import trio
 
 from trio_broker import open_broker, serve
@@ -17,7 +18,7 @@ import trio
 import trio_broker
 
 async def main():
-    async with trio_broker.connect("127.0.0.1", int(sys.argv[1])) as client:
+    async with trio_broker.connect("127.0.0.1", int(sys.argv[1]), protocol=sys.argv[2]) as client:
         while True:
             await client.publish("/topic/x", b"x" * 100)
 
@@ -29,7 +30,8 @@ except KeyboardInterrupt:
 TRIES = 5
 
 
-async def test_ctrl_c_leaves_a_client_as_itself() -> None:
+@pytest.mark.parametrize("protocol", ["framed", "stomp"])
+async def test_ctrl_c_leaves_a_client_as_itself(protocol: str) -> None:
     """Not in a group, wherever it strikes: the client's own tasks are protected from it."""
     async with open_broker() as broker, trio.open_nursery() as nursery:
         server = await nursery.start(functools.partial(serve, broker, port=0))
@@ -39,7 +41,7 @@ async def test_ctrl_c_leaves_a_client_as_itself() -> None:
                     process = await nursery.start(
                         functools.partial(
                             trio.run_process,
-                            [sys.executable, "-c", PROGRAM, str(server.port)],
+                            [sys.executable, "-c", PROGRAM, str(server.port), protocol],
                             stdout=subprocess.PIPE,
                             stderr=subprocess.PIPE,
                             check=False,

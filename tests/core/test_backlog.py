@@ -72,6 +72,21 @@ def test_each_message_keeps_its_own_attempts() -> None:
     assert memory.cost == 0
 
 
+def test_what_is_left_of_a_piece_is_merged_without_what_has_gone() -> None:
+    memory = Memory(1)
+    whole = fresh(0, 10)
+    for gone, comes_back, left in ((2, whole[5:6], [4, 5, 6, 8]), (1, whole[1:8:6], [1, 2, 4, 6, 7, 8])):
+        backlog = Backlog(memory)
+        backlog.give_back(whole[0::2])
+        piece = backlog.pop(gone)
+        assert piece is not None
+        assert list(piece.positions) == [0, 2][:gone]
+        backlog.give_back(comes_back)
+        assert backlog.messages == len(left)
+        assert run(backlog) == [b"%d" % position for position in left]
+        assert memory.cost == backlog.cost == backlog.messages == 0
+
+
 def test_messages_of_different_codecs_are_merged_as_messages() -> None:
     memory = Memory(1)
     backlog = Backlog(memory)

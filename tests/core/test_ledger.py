@@ -218,7 +218,7 @@ async def test_a_turn_in_which_nothing_was_left_to_take_is_not_remembered(bench:
 @given(st.integers(1, 12), st.lists(st.tuples(st.sampled_from("anux"), st.integers(-1, 13)), max_size=40))
 def test_any_order_of_settling(given: int, plan: list[tuple[str, int]]) -> None:
     """Against a set: a number that was settled is known; all others that were given may be settled."""
-    ledger = Ledger(1, Memory(1))
+    ledger = Ledger(1, 1, Memory(1))
     settled = set()
     issued = 0
     for action, number in plan:

@@ -189,6 +189,22 @@ async def test_a_broker_that_ends_sends_it_away(bench: Callable[..., Bench]) -> 
     assert not house.broker.statistics().channels
 
 
+async def test_a_broker_that_ends_in_the_step_that_made_room(bench: Callable[..., Bench]) -> None:
+    house = bench(backlog_bytes_max=mark(1))
+    house.publish_nowait(B, b"0")
+    async with trio.open_nursery() as nursery:
+
+        @nursery.start_soon
+        async def publish() -> None:
+            with pytest.raises(BrokerDraining):
+                await house.broker.publish_all([framed(A, b"x"), framed(B, b"x")])
+
+        await wait_all_tasks_blocked()
+        assert house.peer(B).receive() == [b"0"]  # who waits is woken
+        house.broker.close()
+    assert house.broker.statistics().published == 1
+
+
 async def test_a_broker_that_ends_while_it_is_at_its_first_checkpoint(bench: Callable[..., Bench]) -> None:
     house = bench()
     async with trio.open_nursery() as nursery:

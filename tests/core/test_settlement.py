@@ -366,6 +366,40 @@ async def test_what_always_fails_is_gone_after_its_deliveries_and_holds_nobody_u
     assert workers > 1 or done == numbers(0, 30)
 
 
+async def test_one_that_was_given_too_often_takes_none_of_those_with_it(bench: Callable[..., Bench]) -> None:
+    house = bench(deliveries_max=2)
+    worker = house.worker(QUEUE)
+    house.publish_nowait(QUEUE, b"a")
+    worker.ledger.nack(worker.given()[b"a"], requeue=True)
+    house.publish_nowait(QUEUE, b"b")
+    worker.given()
+    worker.leave()
+    assert house.broker.statistics().poisoned == 1
+    assert tries(house.worker(QUEUE).subscription.take(1000)) == [(b"b", 1)]
+
+
+async def test_what_was_given_out_of_order_goes_back_in_order(bench: Callable[..., Bench]) -> None:
+    house = bench()
+    worker = house.worker(QUEUE, credit=2)
+    house.publish_nowait(QUEUE, b"a", b"b")
+    worker.ledger.nack(worker.given()[b"a"], requeue=True)
+    assert worker.given() == {b"a": 3}  # after b
+    worker.leave()
+    house.check()
+    assert tries(house.worker(QUEUE).subscription.take(1000)) == [(b"a", 2), (b"b", 1)]
+
+
+async def test_what_left_in_a_write_that_was_cut_is_still_to_be_settled(bench: Callable[..., Bench]) -> None:
+    house = bench()
+    worker = house.worker(QUEUE)
+    house.offer(QUEUE, b"a", b"b")
+    worker.take()
+    worker.settle(1)
+    assert (worker.held, worker.subscription.delivered) == (2, 0)
+    worker.leave()
+    assert tries(house.worker(QUEUE).subscription.take(1000)) == [(b"a", 1), (b"b", 1)]
+
+
 async def test_only_what_was_given_counts_as_a_delivery(bench: Callable[..., Bench]) -> None:
     house = bench()
     house.publish_nowait(QUEUE, b"a", b"b", b"c")

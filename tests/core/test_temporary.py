@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 import trio
-from trio.testing import wait_all_tasks_blocked
+from trio.testing import MockClock, wait_all_tasks_blocked
 
 from tests.core.helpers import Bench, Peer, framed, mark, numbers
 from trio_broker.core.outbox import Outbox
@@ -77,7 +77,9 @@ async def test_it_ends_with_its_subscription_and_later_messages_reach_nobody(
     house.check_queue_conserved()
 
 
-async def test_who_waits_in_line_when_it_ends_is_let_go(bench: Callable[..., Bench]) -> None:
+async def test_who_waits_in_line_when_it_ends_is_let_go_at_once(
+    bench: Callable[..., Bench], autojump_clock: MockClock
+) -> None:
     house = bench(mailbox_bytes_max=mark(1), backlog_bytes_max=mark(1))
     peer, name = temporary(house)
     house.publish_nowait(name, b"0", b"1")
@@ -88,6 +90,7 @@ async def test_who_waits_in_line_when_it_ends_is_let_go(bench: Callable[..., Ben
         await wait_all_tasks_blocked()
         assert house.waiting(name) == 4
         peer.leave()
+    assert trio.current_time() == 0
     statistics = house.broker.statistics()
     assert (statistics.unrouted, statistics.discarded) == (4, 2)
     assert list(statistics.channels) == ["/queue/other"]
@@ -106,6 +109,17 @@ async def test_what_is_published_between_its_end_and_the_line_reaches_nobody(ben
         assert house.broker.offer_all([framed(name, b"4")], in_reserve=True)
     assert house.broker.statistics().unrouted == 2
     assert not house.broker.statistics().channels
+
+
+async def test_one_that_is_gone_is_not_made_again(bench: Callable[..., Bench]) -> None:
+    house = bench(channels_max=1)
+    peer, name = temporary(house)
+    peer.leave()
+    house.peer("/queue/other")  # the last channel that is allowed
+    house.publish_nowait(name, b"a")
+    assert house.broker.offer_all([framed(name, b"b")])
+    await house.broker.publish_all([framed(name, b"c")])
+    assert house.broker.statistics().unrouted == 3
 
 
 async def test_they_count_among_the_channels(bench: Callable[..., Bench]) -> None:

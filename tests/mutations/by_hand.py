@@ -13,11 +13,12 @@ from tests.mutations.by_hand_client import CLIENT
 from tests.mutations.by_hand_core import CORE
 from tests.mutations.by_hand_pumps import PUMPS
 from tests.mutations.by_hand_server import SERVER
+from tests.mutations.by_hand_stomp import STOMP
 from tests.mutations.variants import ROOT, ByHand, Variant
 
 __all__ = ["BY_HAND", "chosen"]
 
-BY_HAND: Final[tuple[ByHand, ...]] = (*CORE, *CHANNELS, *SERVER, *PUMPS, *CLIENT)
+BY_HAND: Final[tuple[ByHand, ...]] = (*CORE, *CHANNELS, *SERVER, *PUMPS, *STOMP, *CLIENT)
 
 
 def chosen(root: Path = ROOT) -> list[Variant]:

@@ -49,15 +49,15 @@ CHANNELS: Final = (
     ByHand(
         "requeue-without-dispatch",
         QUEUE,
-        "        if self.line.closed:\n            self._give_up()\n        self._dispatch()\n",
-        "        if self.line.closed:\n            self._give_up()\n",
+        "            self._changed.unpark_all()\n        self._dispatch()\n\n    def has_room",
+        "            self._changed.unpark_all()\n\n    def has_room",
         "what came back waits although a consumer has room",
     ),
     ByHand(
         "requeue-after-the-end",
         QUEUE,
-        "        if self.line.closed:\n            self._give_up()\n        self._dispatch()\n",
-        "        self._dispatch()\n",
+        "        if self.line.closed or self._is_over:\n            self._give_up()\n",
+        "        if self._is_over:\n            self._give_up()\n",
         "what comes back to an ended broker is kept, uncounted, for ever",
     ),
     ByHand(
@@ -159,8 +159,8 @@ CHANNELS: Final = (
     ByHand(
         "watch-begins-anew",
         CHANNEL,
-        "            if watch is None and subscription.owner is None:\n",
-        "            if subscription.owner is None:\n",
+        "            if watch is None and subscription.owner is None and subscription.mailbox.is_full:\n",
+        "            if subscription.owner is None and subscription.mailbox.is_full:\n",
         "every publisher that gives up gives a stuck program its whole time again",
     ),
 )

@@ -71,15 +71,15 @@ CORE: Final = (
     ByHand(
         "offer-overtakes-the-line",
         CHANNEL,
-        "if self.line.is_empty and not self.line.closed and self._has_room()",
-        "if not self.line.closed and self._has_room()",
+        "        return self.line.is_empty and self._has_room()",
+        "        return self._has_room()",
         "who comes later is accepted before those who stand in line",
     ),
     ByHand(
         "offer-to-the-ended",
         CHANNEL,
-        "if self.line.is_empty and not self.line.closed and self._has_room()",
-        "if self.line.is_empty and self._has_room()",
+        "            raise BrokerDraining\n        return self.line.is_empty and self._has_room()",
+        "            pass\n        return self.line.is_empty and self._has_room()",
         "an ended channel accepts what nobody will ever take",
     ),
     ByHand(
@@ -93,7 +93,7 @@ CORE: Final = (
     ByHand(
         "line-open-to-latecomers",
         LINE,
-        '            if self.closed:\n                scope.cancel(reason="the broker is draining")\n',
+        '        if self.closed:\n            scope.cancel(reason="the broker is draining")\n',
         "",
         "who stands in line after the end waits for ever",
     ),
@@ -107,7 +107,7 @@ CORE: Final = (
     ByHand(
         "line-empty-while-its-head-waits",
         LINE,
-        "return not self._places and not self.head.locked()",
+        "return not self._places",
         "return True",
         "a channel is forgotten, or overtaken, while publishers stand in its line",
     ),
@@ -124,8 +124,8 @@ CORE: Final = (
     ByHand(
         "receive-takes-no-turn-back",
         SUBSCRIPTION,
-        "        self._announce_what_is_left()\n        self.delivered += self._count_settled(1)\n",
-        "        self.delivered += self._count_settled(1)\n",
+        "        self._announce_what_is_left()\n        if full and not mailbox.is_full:\n",
+        "        if full and not mailbox.is_full:\n",
         "of several tasks that receive from one subscription one sleeps while messages wait",
     ),
     ByHand(
@@ -148,21 +148,20 @@ CORE: Final = (
     ByHand(
         "receive-makes-no-room",
         SUBSCRIPTION,
-        "        self.delivered += self._count_settled(1)\n"
-        "        if full and self.member and not self.mailbox.is_full:\n",
-        "        self.delivered += self._count_settled(1)\n        if False:\n",
+        "        if full and not mailbox.is_full:\n            self.may_have_room()\n        return message\n",
+        "        return message\n",
         "a mailbox that has room again is not reported: publishers wait, or are evicted from the rotation, for ever",
     ),
     # -- subscribing and leaving ---------------------------------------------------------------------------------------
     ByHand(
         "subscribe-attaches-before-checkpoint",
         BROKER,
+        "            )\n        )\n        try:\n            yield subscription\n",
+        "            )\n"
+        "        )\n"
         "        await trio.lowlevel.checkpoint()\n"
-        "        outbox = Outbox()\n"
-        "        subscription = LocalSubscription(self.attach(channel, outbox, overflow=overflow))\n",
-        "        outbox = Outbox()\n"
-        "        subscription = LocalSubscription(self.attach(channel, outbox, overflow=overflow))\n"
-        "        await trio.lowlevel.checkpoint()\n",
+        "        try:\n"
+        "            yield subscription\n",
         "cancelled while entering, the subscription stays",
     ),
     ByHand(
@@ -184,7 +183,7 @@ CORE: Final = (
     ByHand(
         "leave-forgets-what-was-taken",
         SUBSCRIPTION,
-        "        self.channel.end(self._taken, waiting)\n",
+        "        self.channel.end(taken, waiting)\n",
         "        self.channel.end((), waiting)\n",
         "what was taken for a write that was cut is lost",
         ("queue_over_the_network",),
@@ -192,8 +191,8 @@ CORE: Final = (
     ByHand(
         "leave-forgets-what-waits",
         SUBSCRIPTION,
-        "        self.channel.end(self._taken, waiting)\n",
-        "        self.channel.end(self._taken, ())\n",
+        "        self.channel.end(taken, waiting)\n",
+        "        self.channel.end(taken, ())\n",
         "what waited in the mailbox of a queue's consumer that left is lost",
     ),
     ByHand(

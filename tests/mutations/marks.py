@@ -70,15 +70,6 @@ UNOBSERVABLE: Final[dict[str, str]] = {
     "await-at-put/server.connection.Connection.run#1": (
         "cancelled there, the connection leaves its channel in the `finally`, in the same step in which it would have"
     ),
-    "await-at-put/server.poller.Poller.run#1": (
-        "nothing was taken yet, and what can be read can be read a step later; cancelled there it ends as at its wait"
-    ),
-    "await-at-put/server.poller.Poller.run#2": (
-        "what is added meanwhile is flushed when it goes on; and it is cancelled only when no connection is left"
-    ),
-    "await-at-put/server.connection.Connection._converse#2": (
-        "one command is done with and the next not begun; who is cancelled there abandons what is left, as a step later"
-    ),
     "await-at-put/server.poller.Poller.watch#1": "nothing is watched before that checkpoint",
     "await-before-try/server.poller.Poller.watch": "nothing is watched before that checkpoint",
     "await-before-try/server.server.Server._run": (

@@ -5,17 +5,20 @@ from __future__ import annotations
 import functools
 from typing import Final
 
-from tests.scenarios import client, core, ending, goodbye, server, tcp, tcp_ends
+from tests.scenarios import client, core, ending, goodbye, server, settling, stomp, stomp_ends, tcp, tcp_ends
 from trio_broker.explorer import Exploration, explore
 from trio_broker.explorer.result import Scenario
 
 SCENARIOS: Final = (
     *core.SCENARIOS,
+    *settling.SCENARIOS,
     *server.SCENARIOS,
     *ending.SCENARIOS,
     *goodbye.SCENARIOS,
     *tcp.SCENARIOS,
     *tcp_ends.SCENARIOS,
+    *stomp.SCENARIOS,
+    *stomp_ends.SCENARIOS,
     *client.SCENARIOS,
 )
 
@@ -25,6 +28,7 @@ ROOMS: Final = ("trio_broker.core", "trio_broker.server", "trio_broker.client")
 
 SMALL: Final = {
     *core.SCENARIOS,
+    *settling.SCENARIOS,
     *tcp.SCENARIOS,
     *tcp_ends.SCENARIOS,
     ending.a_connection_that_comes_with_the_drain,

@@ -218,6 +218,8 @@ class House:
         """What holds whenever all tasks wait."""
         statistics = self.broker.statistics()
         held = sum(subscription.statistics().mailbox_cost for subscription in self.waiting)
+        ledgers = (subscription._subscription.ledger for subscription in self.waiting)
+        held += sum(ledger.cost for ledger in ledgers if ledger is not None)
         kept = sum(channel.backlog_cost for channel in statistics.channels.values())
         assert statistics.memory_cost == held + kept, (statistics, held, kept)
         for channel in statistics.channels.values():
@@ -252,9 +254,11 @@ class House:
         assert statistics.published == len(self.accepted), (statistics, self.accepted)
         assert statistics.delivered == len(self.all_received), (statistics, self.received)
         if self.counts:
-            waiting = sum(subscription.statistics().mailbox_messages for subscription in self.waiting)
+            mine = [subscription.statistics() for subscription in self.waiting]
+            waiting = sum(each.mailbox_messages + each.unsettled for each in mine)
             waiting += sum(channel.backlog_messages for channel in statistics.channels.values())
             lost = statistics.discarded + statistics.poisoned + statistics.dropped
+            lost += statistics.rejected + statistics.expired
             assert self.owed == statistics.delivered + waiting + lost, (self.owed, waiting, statistics)
 
     async def check(self) -> None:

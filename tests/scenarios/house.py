@@ -20,9 +20,13 @@ import trio
 import trio.testing
 
 from tests.scenarios.core_house import assert_in_order, what_is_left
-from trio_broker import Broker, DrainReport, Limits, Server, serve
+from trio_broker import Broker, BrokerStatistics, DrainReport, Limits, Server, serve
+from trio_broker.core import Subscription
 from trio_broker.explorer import afterwards, at_rest, disturbed
 from trio_broker.explorer.network import Network, NetworkStream
+from trio_broker.server.connection import Connection
+from trio_broker.server.dialect import FramedDialect
+from trio_broker.server.stomp import StompDialect
 
 # What Trio says when the network's fault is a lack of file descriptors would fill the screen.
 logging.getLogger("trio.serve_listeners").setLevel(logging.CRITICAL)
@@ -101,7 +105,6 @@ logging.getLogger("trio_broker").addHandler(LOG)
 logging.getLogger("trio_broker").setLevel(logging.INFO)
 
 
-@final
 class House:
     """A broker, a server, a network between it and its peers, and what the peers received."""
 
@@ -115,6 +118,7 @@ class House:
         self.ended = False  # the scenario itself has ended the broker
         self.defects_max = 0  # how many defects the scenario has built in
         self.copies = False  # a topic has had subscribers: a message may have been delivered more than once
+        self.commits = False  # somebody publishes to several channels at once, and waits for all of them
         LOG.begin()
         afterwards(self.check)
         at_rest(self.check_rest)
@@ -211,16 +215,7 @@ class House:
         """What holds whenever all tasks wait."""
         statistics, limits = self.broker.statistics(), self.broker.limits
         open_now = [] if self.server is None else list(self.server._open)
-        held = sum(connection._held_bytes for connection in open_now)
-        for connection in open_now:
-            subscription = connection._subscription
-            if subscription is not None:
-                held += subscription.mailbox.cost
-                stuck = connection._speaker._stall.runs
-                assert stuck or not subscription.mailbox.messages, "a writer sleeps while messages wait"
-                assert not stuck or subscription.mailbox.cost or subscription.ended, (
-                    "the stall rule's clock runs though nothing waits"
-                )
+        held = sum(connection._held_bytes + self.check_connection(connection) for connection in open_now)
         held += sum(channel.backlog_cost for channel in statistics.channels.values())
         assert statistics.memory_cost == held, (statistics, held)
         for channel in statistics.channels.values():
@@ -229,8 +224,41 @@ class House:
                 assert not channel.backlog_messages or channel.full == channel.subscriptions, f"for nobody: {channel}"
             else:
                 full = channel.full > 0
-            full = full or self.broker.memory.is_full
+            full = full or self.broker.memory.is_full or (self.commits and self.some_queue_is_full(statistics))
             assert full or not channel.publishers_waiting, f"they wait although there is room: {channel}"
+
+    def some_queue_is_full(self, statistics: BrokerStatistics) -> bool:
+        """Whether somebody waits for a queue that has no room: who publishes to several stands in the lines of all."""
+        return any(
+            channel.publishers_waiting and channel.backlog_cost >= self.broker.limits.backlog_bytes_max
+            for channel in statistics.channels.values()
+        )
+
+    def check_connection(self, connection: Connection) -> int:
+        """One connection at rest; returns what it holds for its peer in mailboxes, and what that has not settled."""
+        dialect, speaker = connection._dialect, connection._speaker
+        is_stuck = speaker._stall.runs
+        assert not is_stuck or speaker.is_writing or speaker._is_mute, "the stall rule's clock runs without a write"
+        assert is_stuck or not speaker.outbox.control_bytes or speaker._is_mute, "a writer sleeps while replies wait"
+        subscriptions: tuple[Subscription, ...] = ()
+        held = 0
+        if isinstance(dialect, FramedDialect) and dialect._subscription is not None:
+            subscriptions = (dialect._subscription,)
+            assert not is_stuck or subscriptions[0].mailbox.cost or subscriptions[0].ended, (
+                "the stall rule's clock runs though nothing waits"
+            )
+        elif isinstance(dialect, StompDialect):
+            subscriptions = dialect._ledger.subscriptions
+            held = dialect._ledger.cost
+            unsettled = sum(len(subscription.unsettled) for subscription in subscriptions)
+            assert unsettled == len(dialect._ledger), "something is to be settled by a subscription that has ended"
+        for subscription in subscriptions:
+            held += subscription.mailbox.cost
+            assert is_stuck or not subscription.mailbox.messages, "a writer sleeps while messages wait"
+            assert subscription.room >= 0, "it was given more than it has credit for"
+            left = subscription._taken or subscription.unsettled
+            assert left or not subscription._withdrawn, "it was withdrawn, has nothing left, and is still there"
+        return held
 
     async def check(self) -> None:
         """What holds however the scenario ended."""
@@ -248,6 +276,7 @@ class House:
         assert statistics.subscriptions == 0, statistics
         waiting = sum(channel.backlog_messages for channel in statistics.channels.values())
         given_up = statistics.discarded + statistics.poisoned + statistics.dropped + statistics.unrouted
+        given_up += statistics.rejected + statistics.expired
         settled = statistics.delivered + given_up + waiting
         assert statistics.published == settled or (self.copies and statistics.published < settled), statistics
         # What one consumer received whole had left whole: no other was given it, and it is not in the queue.

@@ -11,6 +11,7 @@ import pytest
 
 from tests.scenarios.all import ROOMS, SCENARIOS, name_of, share
 from tests.scenarios.core import SCENARIOS as CORE
+from tests.scenarios.settling import SCENARIOS as SETTLING
 from tests.scenarios.tcp import SCENARIOS as TCP
 from tests.scenarios.tcp_ends import SCENARIOS as TCP_ENDS
 from trio_broker.explorer.excuses import Excuse
@@ -25,7 +26,7 @@ def test_the_contract_holds_at_every_checkpoint(scenario: Scenario) -> None:
     assert not exploration.failures, report
     assert exploration.runs["cancel"] > 15
     assert exploration.runs["interrupt"] > 3
-    if scenario not in {*CORE, *TCP, *TCP_ENDS}:  # these use no network of the explorer's
+    if scenario not in {*CORE, *SETTLING, *TCP, *TCP_ENDS}:  # these use no network of the explorer's
         assert exploration.runs["fault"] > 5
 
 

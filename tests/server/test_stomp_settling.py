@@ -159,6 +159,35 @@ async def test_a_commit_that_waits_for_room_happens_when_there_is(autojump_clock
         assert house.backlog("/queue/free") == 1
 
 
+async def test_a_commit_that_waits_settles_with_its_messages(autojump_clock: MockClock) -> None:
+    """Not before them, and not never."""
+    async with open_house(Limits(mailbox_bytes_max=1000)) as house, trio.open_nursery() as nursery:
+        slow = await house.subscribe("/topic/full")
+        await house.broker.publish("/topic/full", bytes(200_000))
+        nursery.start_soon(house.broker.publish, "/topic/full", bytes(2000))
+        await wait_all_tasks_blocked()
+        peer = await subscriber(house, "/queue/a", "ack:client-individual")
+        for body in numbered(2):
+            await house.broker.publish("/queue/a", body)
+        first, second = await take(peer, 2)
+        await peer.send(
+            stomp("BEGIN", "transaction:t"),
+            send("/topic/full", "transaction:t"),
+            settle("ACK", "1.2", first, "transaction:t"),
+            settle("NACK", "1.2", second, "requeue:false", "transaction:t"),
+            stomp("COMMIT", "transaction:t", "receipt:r"),
+        )
+        await peer.is_silent()
+        before = house.broker.statistics()
+        assert [len(await slow.receive() or b"") for _ in range(2)] == [200_000, 2000]
+        await peer.receipt("r")
+        assert await slow.receive() == b"hello"
+        await wait_all_tasks_blocked()
+        after = house.broker.statistics()
+        assert (before.rejected, after.rejected) == (0, 1)
+        assert after.delivered - before.delivered == 3 + 1  # the topic's, and the one that was acknowledged
+
+
 async def test_a_commit_that_waits_for_too_long(autojump_clock: MockClock, logs: Logs) -> None:
     async with open_house(Limits(backlog_bytes_max=1000, publish_seconds_max=60)) as house:
         await house.broker.publish("/queue/full", bytes(2000))

@@ -53,7 +53,7 @@ class Broker:
     `offer` and `publish_batch`, which speak of outboxes and batches.
     """
 
-    __slots__ = ("_channels", "_draining", "counters", "limits", "memory")
+    __slots__ = ("_channels", "_draining", "_ledgers", "counters", "limits", "memory")
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
@@ -61,6 +61,7 @@ class Broker:
         self.memory = Memory(limits.memory_bytes_max)
         self._channels: dict[str, Channel] = {}  # by name; a channel is here while anything is in it
         self._draining = False
+        self._ledgers = 0  # how many were ever opened
 
     # -- for programs ------------------------------------------------------------------------------------------------
 
@@ -243,7 +244,8 @@ class Broker:
 
     def open_ledger(self) -> Ledger:
         """An account of what one owner was given and has not settled."""
-        return Ledger(self.limits.unsettled_bytes_max, self.memory)
+        self._ledgers += 1
+        return Ledger(self._ledgers, self.limits.unsettled_bytes_max, self.memory)
 
     def offer(self, batch: Batch) -> bool:
         """Accept a batch if that is possible without waiting; False means that nothing happened.

@@ -52,6 +52,7 @@ class Ledger:
     """One owner's unsettled messages; a `trio_broker.message.Settler`.
 
     Args:
+        number: distinguishes it from the broker's others.
         cost_max: the mark.
         memory: the account of the whole broker.
     """
@@ -66,9 +67,11 @@ class Ledger:
         "_subscriptions",
         "_was_full",
         "cost",
+        "id",
     )
 
-    def __init__(self, cost_max: int, memory: Memory) -> None:
+    def __init__(self, number: int, cost_max: int, memory: Memory) -> None:
+        self.id = number
         self._cost_max = cost_max
         self._memory = memory
         self._entries: dict[int, Entry] = {}

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final, assert_never, final
+from typing import TYPE_CHECKING, assert_never, final
 
 import trio
 
@@ -35,8 +34,6 @@ if TYPE_CHECKING:
     from trio_broker.server.dialect import Conversation
 
 __all__ = ["StompDialect"]
-
-_sessions: Final = itertools.count(1)  # what CONNECTED calls the conversations of this process
 
 
 @final
@@ -80,8 +77,8 @@ class StompDialect:
     def __init__(self, conversation: Conversation) -> None:
         self._conversation = conversation
         self._broker = conversation.broker
-        self._session = StompServerSession(conversation.broker.limits, session_id=str(next(_sessions)))
         self._ledger = conversation.broker.open_ledger()
+        self._session = StompServerSession(conversation.broker.limits, session_id=str(self._ledger.id))
         self._subscriptions: dict[str, Subscription] = {}  # by what the peer calls them
         self._temporary: dict[str, Subscription] = {}  # by what the peer calls the queue
         self._version = ""
