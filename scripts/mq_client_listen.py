@@ -18,7 +18,7 @@ async def main(arguments: argparse.Namespace) -> None:
     # Each subscription has a connection of its own. It lasts as long as its block: however we leave it, by the end of
     # the messages, an error or Ctrl-C, the broker stops sending to us.
     async with (
-        trio_broker.connect(arguments.host, arguments.port) as client,
+        trio_broker.connect(arguments.host, arguments.port, protocol="framed") as client,
         client.subscribe(arguments.listen) as subscription,
     ):
         print(f"I am {subscription.local_address}")

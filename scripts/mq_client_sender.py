@@ -17,7 +17,7 @@ async def main(arguments: argparse.Namespace) -> None:
     me = uuid.uuid4().hex[:8]
     print(f"Starting up {me}")
     # Leaving the block in order sends what was handed over and then closes the connection.
-    async with trio_broker.connect(arguments.host, arguments.port) as client:
+    async with trio_broker.connect(arguments.host, arguments.port, protocol="framed") as client:
         print(f"I am {client.local_address}")
         for number in itertools.count():
             await trio.sleep(arguments.interval)

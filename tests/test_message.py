@@ -13,7 +13,7 @@ import trio
 from trio_broker.errors import InvalidChannel
 from trio_broker.limits import BATCH_COST, MESSAGE_COST, Limits
 from trio_broker.message import Batch, Delivery, Message, is_queue, plain_batch, validate_channel
-from trio_broker.wire import FRAMED, FramedServerSession, Publish, frame
+from trio_broker.wire import FRAMED, FramedServerSession, Publish, encode, frame
 
 
 def batch_of(*bodies: bytes) -> Batch:
@@ -204,7 +204,7 @@ def _of_a_topic(batch: Batch, position: int) -> Delivery:
 def _of_a_topic_with_many(batch: Batch, position: int) -> Delivery:
     batch.share()
     delivery = Delivery(batch)
-    FramedServerSession(Limits()).encode([delivery])
+    encode([delivery])
     return delivery
 
 

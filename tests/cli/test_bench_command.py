@@ -232,7 +232,7 @@ async def test_a_broker_of_its_own_that_dies() -> None:
 async def test_a_subscriber_that_the_broker_evicts() -> None:
     """It reads nothing while it is stopped: once the sockets are full, a message waits, and the next one evicts."""
     limits = ("--overflow", "disconnect", "--mailbox-bytes-max", "1")
-    async with broker(*limits) as (server, port), connect(port=port) as client:
+    async with broker(*limits) as (server, port), connect(port=port, protocol="framed") as client:
         command = ("bench", "--port", str(port), "--size", "64KiB", "--count", "1000000", "--channel", "/topic/a")
         async with client.subscribe("/topic/a") as bystander, program(*command, "--json") as bench:
             name = (await bystander.receive()).body[:-1]  # of the run; its messages repeat it, and so do ours

@@ -13,7 +13,7 @@ ADDRESS = r"\('127\.0\.0\.1', [0-9]+\)"
 
 
 async def publish(port: int, channel: str, *messages: bytes) -> None:
-    async with trio_broker.connect("127.0.0.1", port) as client:
+    async with trio_broker.connect("127.0.0.1", port, protocol="framed") as client:
         for message in messages:
             await client.publish(channel, message)
 
@@ -121,7 +121,7 @@ async def test_each_line_is_there_at_once() -> None:
     async with broker() as (server, port):
         async with program("listen", "--port", str(port), environment=environment) as listener:
             await server.event("subscribed", channel="/topic/foo")
-            async with trio_broker.connect("127.0.0.1", port) as client:
+            async with trio_broker.connect("127.0.0.1", port, protocol="framed") as client:
                 await client.publish("/topic/foo", b"only one")
                 await listener.line("Received by .*: b'only one'")
 
@@ -136,7 +136,10 @@ async def test_it_ends_quietly_when_nobody_reads_its_output() -> None:
                 while True:
                     await client.publish("/topic/foo", b"x")
 
-            async with trio_broker.connect("127.0.0.1", port) as client, trio.open_nursery() as nursery:
+            async with (
+                trio_broker.connect("127.0.0.1", port, protocol="framed") as client,
+                trio.open_nursery() as nursery,
+            ):
                 nursery.start_soon(keep_publishing, client)
                 await pipeline.line("ended")
                 nursery.cancel_scope.cancel()

@@ -64,7 +64,7 @@ async def test_everybody_gets_everything_at_ctrl_c() -> None:
             for _ in range(subscribers)
         ]
         await server.event("subscribed", subscribers, channel="/topic/foo")
-        async with trio_broker.connect("127.0.0.1", port) as client:
+        async with trio_broker.connect("127.0.0.1", port, protocol="framed") as client:
             for message in messages:
                 await client.publish("/topic/foo", message)
         await server.event("closed")  # the publisher's connection: all has been accepted
@@ -81,7 +81,7 @@ async def test_everybody_gets_everything_at_ctrl_c() -> None:
 async def stuck_subscriber(port: int) -> trio.SocketStream:
     """A subscriber that reads nothing, and more for it than the system takes."""
     stuck = await connect_raw(port, b"/queue/stuck")
-    async with trio_broker.connect("127.0.0.1", port) as client:
+    async with trio_broker.connect("127.0.0.1", port, protocol="framed") as client:
         for _ in range(12):
             await client.publish("/queue/stuck", bytes(1_000_000))
     return stuck
@@ -121,7 +121,7 @@ async def test_the_deadline_of_a_drain_is_kept_and_losses_are_told() -> None:
 
 async def test_what_stays_in_a_queue_is_reported_as_discarded() -> None:
     async with broker() as (server, port):
-        async with trio_broker.connect("127.0.0.1", port) as client:
+        async with trio_broker.connect("127.0.0.1", port, protocol="framed") as client:
             for _ in range(7):
                 await client.publish("/queue/nobody", b"x")
         await server.event("closed")
@@ -247,7 +247,7 @@ async def test_json_logs_are_one_object_a_line() -> None:
 async def test_names_from_outside_cannot_forge_a_line_of_the_log(name: str) -> None:
     async with program("serve", "--port", "0", "--log-level", "debug") as server:
         port = int((await server.line(r"Serving on .*:([0-9]+)"))[1])
-        async with trio_broker.connect("127.0.0.1", port) as client:
+        async with trio_broker.connect("127.0.0.1", port, protocol="framed") as client:
             await client.publish("/topic/first", b"x")
             await server.log_line("sending")
             peer = await connect_raw(port, name.encode())

@@ -10,8 +10,9 @@ from trio.testing import MockClock, assert_checkpoints, assert_no_checkpoints, w
 
 from tests.client.network import Network
 from tests.server.house import frame, open_tcp_house
-from trio_broker import RemoteSubscription, connect
+from trio_broker import RemoteSubscription
 from trio_broker.client import open_subscription
+from trio_broker.client.framed import connect
 
 
 async def test_entering_and_leaving_over_tcp() -> None:

@@ -9,7 +9,8 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from tests.client.network import Network
 from tests.server.house import cut_frames, frame, numbered, open_tcp_house, until
 from tests.server.streams import MemoryStream
-from trio_broker import BrokerError, InvalidChannel, Limits, MessageTooLarge, connect
+from trio_broker import BrokerError, InvalidChannel, Limits, MessageTooLarge
+from trio_broker.client.framed import connect
 
 HELLO = frame(b"/null")
 

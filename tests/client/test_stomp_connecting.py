@@ -47,19 +47,22 @@ async def test_connect_says_who_is_there_and_what_is_wanted(
 
 
 async def test_the_protocol_decides_what_is_given(autojump_clock: MockClock, servers: ScriptedServers) -> None:
-    async with connect(protocol="stomp") as over_stomp:
+    async with connect(protocol="stomp") as named, connect() as over_stomp:
+        assert isinstance(named, StompClient)
         assert isinstance(over_stomp, StompClient)
-    async with connect() as framed, connect(protocol="framed") as named:
+    async with connect(protocol="framed") as framed:
         assert isinstance(framed, Client)
-        assert isinstance(named, Client)
 
 
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
         ({"protocol": "mqtt"}, "protocol is 'mqtt'; allowed are framed and stomp"),
-        ({"login": "me"}, "the framed protocol cannot send a login"),
-        ({"passcode": "x"}, "the framed protocol cannot send a login or passcode; protocol='stomp' can"),
+        ({"protocol": "framed", "login": "me"}, "the framed protocol cannot send a login"),
+        (
+            {"protocol": "framed", "passcode": "x"},
+            "the framed protocol cannot send a login or passcode; protocol='stomp' can",
+        ),
         ({"protocol": "stomp", "login": "a\nb"}, "login cannot be written in CONNECT"),
         ({"protocol": "stomp", "heart_beat_seconds": 0}, "heart_beat_seconds is 0; more than 0 is allowed, or None"),
         ({"protocol": "stomp", "heart_beat_seconds": float("nan")}, "heart_beat_seconds is nan"),

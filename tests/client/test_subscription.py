@@ -11,8 +11,9 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from tests.client.network import Network
 from tests.server.house import frame, numbered, open_tcp_house, until
 from tests.server.streams import MemoryStream
-from trio_broker import InvalidChannel, Limits, Message, ProtocolViolation, RemoteSubscription, connect
+from trio_broker import InvalidChannel, Limits, Message, ProtocolViolation, RemoteSubscription
 from trio_broker.client import open_subscription
+from trio_broker.client.framed import connect
 
 
 @asynccontextmanager

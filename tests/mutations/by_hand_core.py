@@ -154,17 +154,6 @@ CORE: Final = (
     ),
     # -- subscribing and leaving ---------------------------------------------------------------------------------------
     ByHand(
-        "subscribe-attaches-before-checkpoint",
-        BROKER,
-        "            )\n        )\n        try:\n            yield subscription\n",
-        "            )\n"
-        "        )\n"
-        "        await trio.lowlevel.checkpoint()\n"
-        "        try:\n"
-        "            yield subscription\n",
-        "cancelled while entering, the subscription stays",
-    ),
-    ByHand(
         "subscribe-without-leave",
         BROKER,
         "        try:\n            yield subscription\n        finally:\n            subscription.close()\n",

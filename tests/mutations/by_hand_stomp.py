@@ -120,14 +120,6 @@ STOMP: Final = (
         ("unsubscribing_in_the_middle_of_a_write",),
     ),
     ByHand(
-        "taken-is-not-entered",
-        SUBSCRIPTION,
-        "            self._taken.clear()\n            self.mailbox.release()\n",
-        "            self.mailbox.release()\n",
-        "what was sent is settled by being sent, and is to be settled as well",
-        ("one_by_one", "settling_together", "a_worker_that_leaves_with_unsettled_work"),
-    ),
-    ByHand(
         "cut-settles-what-is-in-the-ledger",
         SUBSCRIPTION,
         "        if self.credit is not None:  # what was taken is in the ledger, whether it left or not\n"
@@ -319,14 +311,6 @@ STOMP: Final = (
         "                pass\n",
         "a peer that wants heart-beats gets none",
         ("heart_beats",),
-    ),
-    ByHand(
-        "control-room-never-unparked",
-        SPEAKER,
-        "            control = self.outbox.take_control()\n            self._progress.unpark_all()\n",
-        "            control = self.outbox.take_control()\n",
-        "a peer whose replies waited is never read again",
-        ("replies_that_wait",),
     ),
     ByHand(
         "control-without-mark",

@@ -17,8 +17,9 @@ import trio.testing
 
 from tests.scenarios.core_house import assert_in_order, what_is_left
 from tests.scenarios.house import GONE, LOG, PATIENCE, QUEUE, SMALL, TOPIC, frame, perhaps_gone
-from trio_broker import Broker, Client, Limits, RemoteSubscription, Server, connect, serve
+from trio_broker import Broker, Client, Limits, RemoteSubscription, Server, serve
 from trio_broker.client import open_subscription
+from trio_broker.client.framed import connect
 from trio_broker.explorer import afterwards, disturbed
 from trio_broker.explorer.network import Network, NetworkListener
 

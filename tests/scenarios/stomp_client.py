@@ -42,7 +42,7 @@ async def publish_and_subscribe() -> None:
                 trio.open_nursery() as workers,
             ):
                 workers.start_soon(work, client, subscription, 1)
-                workers.start_soon(work, client, subscription, 2)
+                workers.start_soon(work, client, subscription, 1)
 
     async with trio.open_nursery() as nursery:
         await house.start(nursery)
@@ -51,9 +51,8 @@ async def publish_and_subscribe() -> None:
             async with house.client() as client:
                 await house.send(client, QUEUE, b"p 0 ", confirm=True)
                 await house.send(client, QUEUE, b"p 1 ")
-                await house.send(client, QUEUE, b"p 2 ", confirm=True)
         await trio.sleep(5)
-        assert disturbed() or sorted(done) == [b"p 0 ", b"p 1 ", b"p 2 "]
+        assert disturbed() or sorted(done) == [b"p 0 ", b"p 1 "]
         assert disturbed() or not house.broker.statistics().channels
         nursery.cancel_scope.cancel()
 
@@ -91,7 +90,7 @@ async def permits() -> None:
 
 
 async def several_subscriptions() -> None:
-    """One client has three, each of another mode, and gets its own messages; a cumulative acknowledgement."""
+    """One client has two, each of another mode, and gets its own messages; a cumulative acknowledgement."""
     house = ClientHouse()
     house.copies = True
     house.exact = False
@@ -107,19 +106,16 @@ async def several_subscriptions() -> None:
         with perhaps_over(), trio.move_on_after(PATIENCE):
             async with (
                 house.client() as client,
-                client.subscribe(QUEUE, ack=EACH) as jobs,
                 client.subscribe(OTHER_QUEUE, ack=TOGETHER) as series,
                 client.subscribe(TOPIC) as news,
             ):
                 nursery.start_soon(follow, news)
                 await house.send(client, TOPIC, b"a 0 ")
-                await house.send(client, QUEUE, b"p 0 ")
                 await house.send(client, OTHER_QUEUE, b"q 0 ", b"q 1 ")
                 first = await house.take(series)
                 second = await house.take(series)
                 house.settle(client, first, second)
                 second.ack()
-                await house.work(client, jobs, 1)
                 assert disturbed() or heard == [b"a 0 "]
         await trio.sleep(1)
         assert not disturbed() or house.server is None or len(nursery.child_tasks) <= 1, "somebody waits for a client"
@@ -234,8 +230,9 @@ async def transactions() -> None:
                     await _in_a_transaction(house, client, second, b"b 1 ", seconds=2)
                 await house.deal_with(client, second)
                 await house.send(client, QUEUE, b"p 2 ", confirm=True)
+        await trio.sleep(1)
         assert disturbed() or house.broker.statistics().channels[OTHER_QUEUE].backlog_messages == 2
-        assert disturbed() or house.broker.statistics().channels[QUEUE].backlog_messages == 1, house.broker.statistics()
+        assert disturbed() or house.broker.statistics().channels[QUEUE].backlog_messages == 1
         nursery.cancel_scope.cancel()
 
 
@@ -277,9 +274,9 @@ async def a_subscription_that_is_not_received_from() -> None:
                 began = now()
                 for number in range(2):
                     house.broker.publish_nowait(TOPIC, b"a %d " % number + b"." * 150)
-                    await trio.sleep(0)
+                    await trio.sleep(0.5)
                 publishing.start_soon(publish, client)
-                await trio.sleep(3)
+                await trio.sleep(2)
                 assert disturbed() or not done
                 await news.receive()
                 await news.receive()

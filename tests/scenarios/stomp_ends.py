@@ -190,7 +190,7 @@ async def a_drain_with_unsettled_work() -> None:
             await _subscribed(works, prefetch=3)
             await listens.say(listens.subscribe(OTHER_QUEUE, receipt="s"))
             await listens.hear_receipt("s")
-            house.publish(QUEUE, *((b"p %d " % number).ljust(100, b".") for number in range(5)))
+            house.publish(QUEUE, *((b"p %d " % number).ljust(450, b".") for number in range(5)))
             house.publish(OTHER_QUEUE, *((b"q %d " % number).ljust(100, b".") for number in range(2)))
             await works.hear_messages(1)
             await trio.sleep(1)
@@ -208,6 +208,7 @@ async def a_drain_with_unsettled_work() -> None:
                 assert (report.connections, report.cut, report.seconds) == (2, 0, 2)
                 assert len(listens.bodies) == 2
                 assert works.ended
+                assert len(works.bodies) == 2  # one and the one under way
                 assert house.broker.statistics().channels[QUEUE].backlog_messages == 5
         nursery.cancel_scope.cancel()
 

@@ -19,7 +19,7 @@ _PORT = 25_000
 
 @overload
 def connect(
-    host: str = ..., port: int = ..., *, protocol: Literal["framed"] = ..., limits: Limits | None = ...
+    host: str = ..., port: int = ..., *, protocol: Literal["framed"], limits: Limits | None = ...
 ) -> AbstractAsyncContextManager[Client]: ...
 
 
@@ -28,7 +28,7 @@ def connect(
     host: str = ...,
     port: int = ...,
     *,
-    protocol: Literal["stomp"],
+    protocol: Literal["stomp"] = ...,
     limits: Limits | None = ...,
     login: str | None = ...,
     passcode: str | None = ...,
@@ -53,7 +53,7 @@ def connect(
     host: str = _HOST,
     port: int = _PORT,
     *,
-    protocol: Literal["framed", "stomp"] = "framed",
+    protocol: Literal["framed", "stomp"] = "stomp",
     limits: Limits | None = None,
     login: str | None = None,
     passcode: str | None = None,
@@ -63,7 +63,7 @@ def connect(
 
     ::
 
-        async with trio_broker.connect("127.0.0.1", 25000, protocol="stomp") as client:
+        async with trio_broker.connect("127.0.0.1", 25000) as client:
             await client.publish("/queue/jobs", b"...")
             async with client.subscribe("/queue/jobs", ack="client-individual") as jobs:
                 async for message in jobs:
@@ -73,7 +73,7 @@ def connect(
     Args:
         host: the broker's name or address.
         port: its port.
-        protocol: ``framed``, which gives a `Client`, or ``stomp`` for STOMP 1.2, which gives a `StompClient`.
+        protocol: ``stomp`` for STOMP 1.2, which gives a `StompClient`, or ``framed``, which gives a `Client`.
         limits: with ``framed``, ``frame_bytes_max``, ``channel_bytes_max``, ``mailbox_bytes_max`` and
             ``farewell_seconds_max`` are used; with ``stomp`` also ``header_bytes_max``, ``headers_max``,
             ``subscriptions_max``, ``transactions_max``, ``transaction_bytes_max`` and ``unsettled_bytes_max``.
