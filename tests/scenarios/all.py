@@ -5,7 +5,20 @@ from __future__ import annotations
 import functools
 from typing import Final
 
-from tests.scenarios import client, core, ending, goodbye, server, settling, stomp, stomp_ends, tcp, tcp_ends
+from tests.scenarios import (
+    client,
+    core,
+    ending,
+    goodbye,
+    server,
+    settling,
+    stomp,
+    stomp_client,
+    stomp_client_ends,
+    stomp_ends,
+    tcp,
+    tcp_ends,
+)
 from trio_broker.explorer import Exploration, explore
 from trio_broker.explorer.result import Scenario
 
@@ -20,6 +33,8 @@ SCENARIOS: Final = (
     *stomp.SCENARIOS,
     *stomp_ends.SCENARIOS,
     *client.SCENARIOS,
+    *stomp_client.SCENARIOS,
+    *stomp_client_ends.SCENARIOS,
 )
 
 WATCH: Final = "trio_broker"
