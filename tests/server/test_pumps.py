@@ -332,3 +332,39 @@ async def test_a_long_step_is_broken_off_and_nobody_is_forgotten(mock_clock: Moc
     for ours, theirs in pairs:
         ours.close()
         theirs.close()
+
+
+async def test_who_hangs_up_is_noticed_once_before_what_it_sent_is_read(pair: Pair) -> None:
+    ours, theirs = pair
+    heard: list[str] = []
+    async with polling() as (poller, _):
+        with poller.watch_for_hang_up(ours, lambda: heard.append("gone")):
+            theirs.send(b"something")
+            for _ in range(10):
+                await trio.lowlevel.checkpoint()
+            assert not heard
+            theirs.shutdown(socket.SHUT_WR)
+            for _ in range(10):
+                await trio.lowlevel.checkpoint()
+            assert heard == ["gone"]
+        assert not poller._watched
+        await poller.watch(ours, lambda: False)  # it can be watched again, as before
+        assert ours.recv(100) == b"something"
+
+
+async def test_whose_hang_up_is_not_watched_for_any_more_is_not_told(pair: Pair) -> None:
+    ours, theirs = pair
+    async with polling() as (poller, _):
+        with poller.watch_for_hang_up(ours, lambda: pytest.fail("told")):
+            pass
+        theirs.close()
+        for _ in range(10):
+            await trio.lowlevel.checkpoint()
+
+
+async def test_a_hang_up_that_the_system_cannot_watch_for_is_not_told() -> None:
+    async with polling() as (poller, _):
+        with open("/etc/hostname", "rb") as file:  # noqa: ASYNC230  which no epoll takes
+            with poller.watch_for_hang_up(file, lambda: pytest.fail("told")):  # type: ignore[arg-type]
+                await trio.lowlevel.checkpoint()
+        assert not poller._watched

@@ -301,9 +301,18 @@ class Connection:
         """Carry out one command that must wait."""
         assert self._dialect is not None
         try:
-            await self._dialect.wait(command)
+            with self._transport.watch_for_hang_up(self._hang_up):
+                await self._dialect.wait(command)
         except BrokerError as error:
             self._refuse(str(error), command)
+
+    def _hang_up(self) -> None:
+        """The peer has gone while something that it sent waits, which is still carried out. What it will not settle any
+        more is for others at once."""
+        assert self._dialect is not None
+        self._dialect.retire()
+        if not self._speaker.is_writing:  # a write to a peer that has gone breaks, and that ends everything
+            self._leave()
 
     def _abandon(self) -> None:
         """What has waited for its channel, or behind what did, is not accepted any more, and the log says so."""

@@ -14,7 +14,8 @@ import math
 import select
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final, NoReturn, TypeAlias, final
 
 import outcome
@@ -60,7 +61,8 @@ class Poller:
     def __init__(self, flusher: Flusher) -> None:
         self._flusher = flusher
         self._epoll = select.epoll()
-        self._watched: dict[int, tuple[trio.lowlevel.Task, _Act]] = {}  # by descriptor
+        # By descriptor; without a task, nobody waits.
+        self._watched: dict[int, tuple[trio.lowlevel.Task | None, _Act]] = {}
         self._ready: list[tuple[int, int]] = []  # what can be read, the next one last
         self._left = -math.inf  # when the last step ended
         self._acting = _NOBODY  # for whom an act is under way
@@ -110,6 +112,31 @@ class Poller:
         self._watched[descriptor] = trio.lowlevel.current_task(), act
         await trio.lowlevel.wait_task_rescheduled(abort)
 
+    @contextmanager
+    def watch_for_hang_up(self, sock: socket.socket, act: Callable[[], None]) -> Iterator[None]:
+        """For the length of a block, have ``act`` called once when the peer has closed its side, or is gone.
+
+        What it sent before need not have been read. It is called in the poller's task. Where the system cannot watch
+        one more socket it is not called.
+
+        Args:
+            sock: the socket, which nobody else watches; it must stay open meanwhile.
+            act: synchronous, and quick; raises nothing.
+        """
+        descriptor = sock.fileno()
+
+        def tell() -> bool:
+            act()
+            return True
+
+        with suppress(OSError):
+            self._epoll.register(descriptor, select.EPOLLRDHUP | select.EPOLLONESHOT)
+            self._watched[descriptor] = None, tell
+        try:
+            yield
+        finally:
+            self._forget(descriptor)
+
     def close(self) -> None:
         """Let go of the epoll; nobody may be watching any more. Idempotent."""
         self._epoll.close()
@@ -158,7 +185,8 @@ class Poller:
         """End a watch."""
         task, _ = self._watched[descriptor]
         self._forget(descriptor)
-        trio.lowlevel.reschedule(task, result)
+        if task is not None:
+            trio.lowlevel.reschedule(task, result)
 
     def _forget(self, descriptor: int) -> None:
         if self._watched.pop(descriptor, None) is not None:

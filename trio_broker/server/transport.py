@@ -10,7 +10,7 @@ from __future__ import annotations
 import socket
 import struct
 import sys
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol, final
 
@@ -20,6 +20,7 @@ from trio_broker.limits import Limits
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from contextlib import AbstractContextManager
 
     from trio_broker.server.poller import Poller
 
@@ -78,6 +79,11 @@ class Transport(Protocol):
 
         Cancellation: on plain TCP atomic. On a general stream a part may have left, of which nothing is known.
         """
+        ...
+
+    def watch_for_hang_up(self, act: Callable[[], None]) -> AbstractContextManager[None]:
+        """For the length of a block, in which nobody receives, have ``act`` called once when the peer has closed its
+        side or is gone, if that can be told without reading: on plain TCP, where there is a poller."""
         ...
 
     def unsent_bytes(self) -> int:
@@ -161,6 +167,9 @@ class TcpTransport:
             sent = self.send_nowait(data)
         return sent
 
+    def watch_for_hang_up(self, act: Callable[[], None]) -> AbstractContextManager[None]:
+        return nullcontext() if self._poller is None else self._poller.watch_for_hang_up(self._socket, act)
+
     def unsent_bytes(self) -> int:
         if sys.platform != "linux":
             return 0
@@ -242,6 +251,9 @@ class StreamTransport:
         piece = data[: self.slack_bytes]
         await self._stream.send_all(piece)
         return len(piece)
+
+    def watch_for_hang_up(self, act: Callable[[], None]) -> AbstractContextManager[None]:
+        return nullcontext()
 
     def unsent_bytes(self) -> int:
         return 0
