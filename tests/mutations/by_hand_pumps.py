@@ -94,7 +94,7 @@ PUMPS: Final = (
         "flush-once",
         SPEAKER,
         "        if self._serving or not self.outbox.is_quiet:\n            self._stand_in_line()\n",
-        "",
+        "        if self._serving or not self.outbox.is_quiet:\n            pass\n",
         "what one write could not take is never written",
     ),
     ByHand(

@@ -279,7 +279,8 @@ async def a_request_whose_asker_goes() -> None:
             await answers.say(answers.ack(*received[:1]), answers.ack(*received[1:], receipt="settled"))
             await answers.hear_receipt("settled")
             assert disturbed() or house.broker.statistics().unrouted == lost + 1
-            assert to not in house.broker.statistics().channels
+            # The end of a connection that the network holds up is not known yet.
+            assert disturbed() or to not in house.broker.statistics().channels
         nursery.cancel_scope.cancel()
 
 

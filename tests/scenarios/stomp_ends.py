@@ -150,7 +150,7 @@ async def replies_that_nobody_takes() -> None:
             await trio.sleep(1.5)
             assert disturbed() or not house.connections
             assert disturbed() or any("moved less than" in reason for reason in LOG.reasons)
-            assert now() <= before + LIMITS.stall_seconds_max + 1
+            assert disturbed() or now() <= before + LIMITS.stall_seconds_max + 1  # disturbed, `say` may wait as well
         nursery.cancel_scope.cancel()
 
 

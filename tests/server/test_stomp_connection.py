@@ -364,6 +364,20 @@ async def test_one_whose_messages_expired_has_not_stalled(autojump_clock: MockCl
         assert len((await peer.message()).body) == 500_000
 
 
+async def test_a_slow_peer_has_no_new_time_for_each_subscription(autojump_clock: MockClock, logs: Logs) -> None:
+    """Something waits all the time, if not in the same mailbox: the peer must take enough of all together."""
+    async with open_house(Limits(stall_seconds_max=10)) as house:
+        peer = await subscriber(house, "/topic/0")
+        await peer.send(*(subscribe(str(number), f"/topic/{number}") for number in range(1, 10)))
+        await wait_all_tasks_blocked()
+        for number in range(10):
+            await house.broker.publish(f"/topic/{number}", bytes(20_000))
+        for _ in range(3):
+            await trio.sleep(9)
+            assert house.evicted() == (trio.current_time() > 10)
+            await peer.stream.receive_some(20_100)
+
+
 async def test_eviction_brings_back_all_its_work(autojump_clock: MockClock, logs: Logs) -> None:
     """One subscription stalls, and the connection goes with all that it has; nothing more is said."""
     async with open_house(Limits(stall_seconds_max=10)) as house:

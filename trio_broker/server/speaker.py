@@ -129,6 +129,7 @@ class Speaker:
         try:
             subscription = self._serving or self.outbox.turn_nowait()
         except trio.WouldBlock:
+            self._stall.stop()  # nothing waits, in no mailbox: the rule is for those for whom something does
             return
         except trio.EndOfChannel:
             self._is_mute = True
@@ -160,12 +161,13 @@ class Speaker:
             deliveries = subscription.take(self._limits.write_bytes_max)
             # A closed outbox gives no second turn, so whoever has something left keeps this one.
             self._serving = subscription if self.outbox.closed and subscription.mailbox.messages else None
-            if not deliveries:
-                self._stop_if_empty(subscription)  # what waited went back, or is of no use any more
-            elif not self._send_now(subscription, deliveries):
+            # There are none where what waited went back, or is of no use any more.
+            if deliveries and not self._send_now(subscription, deliveries):
                 return
         if self._serving or not self.outbox.is_quiet:
             self._stand_in_line()
+        elif self._stall.runs:
+            self._stall.stop()
 
     def _send_now(self, subscription: Subscription, deliveries: list[Delivery]) -> bool:
         """Send deliveries; False if a writer must see to the rest."""
@@ -181,18 +183,8 @@ class Speaker:
             rest = b"".join(data) if isinstance(data, list) else data
             self._leave_to_a_writer(self._send_rest, subscription, deliveries, rest, sent)
             return False
-        self._settle(subscription)
-        return True
-
-    def _settle(self, subscription: Subscription) -> None:
-        """All that the subscription had taken has left."""
         subscription.settle()
-        self._stop_if_empty(subscription)
-
-    def _stop_if_empty(self, subscription: Subscription) -> None:
-        """The stall rule is for those for whom messages wait."""
-        if self._stall.runs and not subscription.mailbox.messages:
-            self._stall.stop()
+        return True
 
     def _leave_to_a_writer(self, write: Callable[..., Awaitable[None]], *arguments: Any) -> None:
         """Write in a task of its own; nobody else writes until it has ended."""
@@ -229,7 +221,7 @@ class Speaker:
         finally:
             if sent < len(data):
                 subscription.settle_first(subscription.note.messages_within(deliveries, data, sent))
-        self._settle(subscription)
+        subscription.settle()
 
     async def _send_some(self, view: memoryview) -> int:
         """Send some bytes and return how many left: none if the peer stalled."""
@@ -246,7 +238,6 @@ class Speaker:
 
         Cancellation: partial. The stream is of no use afterwards: a frame may be torn.
         """
-        waited = self._stall.runs  # messages wait too
         self._stall.start()
         view = memoryview(data)
         while view:
@@ -255,5 +246,3 @@ class Speaker:
                 self._broke(stall_reason(self._limits))
                 return
             view = view[count:]
-        if not waited:
-            self._stall.stop()
