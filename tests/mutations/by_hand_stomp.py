@@ -331,7 +331,7 @@ STOMP: Final = (
     ByHand(
         "control-clock-runs-on",
         SPEAKER,
-        "            self._stall.stop()  # nothing waits, in no mailbox: the rule is for those for whom something does\n",
+        "            self._stall.stop()  # nothing waits, in no mailbox\n",
         "",
         "a peer that took its replies late is held for one that stalls",
         ("replies_that_wait",),

@@ -129,7 +129,7 @@ class Speaker:
         try:
             subscription = self._serving or self.outbox.turn_nowait()
         except trio.WouldBlock:
-            self._stall.stop()  # nothing waits, in no mailbox: the rule is for those for whom something does
+            self._stall.stop()  # nothing waits, in no mailbox
             return
         except trio.EndOfChannel:
             self._is_mute = True
