@@ -66,7 +66,9 @@ class Limits:
         60.0, "for one incomplete frame: 16 MiB at 2.2 Mbit/s, and an end for those who drip"
     )
     read_bytes_min: int = _limit(4 * KIB, "first size of a read: an idle connection costs little")
-    read_bytes_max: int = _limit(512 * KIB, "size that reads grow to while they come back full; it bounds a batch too")
+    read_bytes_max: int = _limit(
+        512 * KIB, "size that reads grow to while they come back full; four times that where they are for many channels"
+    )
     write_bytes_max: int = _limit(
         512 * KIB, "what a writer gathers into one write before others on the connection have their turn"
     )

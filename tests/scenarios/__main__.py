@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 import operator
 import sys
-import time
 from functools import reduce
 
-from tests.scenarios.all import ROOMS, SCENARIOS, in_full, name_of, share
+from tests.scenarios.all import ROOMS, SCENARIOS, name_of
+from tests.scenarios.pool import explorations
 
 
 def main() -> int:
@@ -20,21 +20,19 @@ def main() -> int:
         "--only", action="append", metavar="TEXT", help="scenarios whose name contains this; repeatable"
     )
     options = parser.parse_args()
-    explorations = []
-    for scenario in SCENARIOS:
-        if not any(text in name_of(scenario) for text in options.only or [""]):
-            continue
-        begin = time.perf_counter()
-        exploration = in_full(scenario, options.seeds) if options.all else share(scenario)
-        explorations.append(exploration)
-        runs = ", ".join(f"{count:,} {axis}" for axis, count in sorted(exploration.runs.items()))
-        seconds = time.perf_counter() - begin
-        print(f"{name_of(scenario)}: {runs}; {len(exploration.failures)} failures; {seconds:.0f} s", flush=True)
-        for failure in exploration.failures:
-            print(f"    {failure.token}: {failure.what}: {failure.error!r}", flush=True)
-    if not explorations:
+    chosen = [each for each in SCENARIOS if any(text in name_of(each) for text in options.only or [""])]
+    if not chosen:
         parser.error(f"no scenario has a name that contains {' or '.join(options.only)}")
-    together = reduce(operator.add, explorations)
+    found = []
+    with explorations(chosen, options.seeds if options.all else None) as futures:
+        for name, future in futures.items():
+            exploration = future.result()
+            found.append(exploration)
+            runs = ", ".join(f"{count:,} {axis}" for axis, count in sorted(exploration.runs.items()))
+            print(f"{name}: {runs}; {len(exploration.failures)} failures", flush=True)
+            for failure in exploration.failures:
+                print(f"    {failure.token}: {failure.what}: {failure.error}", flush=True)
+    together = reduce(operator.add, found)
     sites = {site for site in together.sites if site.module.startswith(ROOMS)}
     excused = sites & together.sites_excused.keys()
     missed = sorted(together.sites_missed & sites)

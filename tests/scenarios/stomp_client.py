@@ -298,7 +298,7 @@ async def a_subscription_that_is_not_received_from() -> None:
             async with house.client() as client, client.subscribe(TOPIC) as news, trio.open_nursery() as publishing:
                 began = now()
                 for number in range(2):
-                    house.broker.publish_nowait(TOPIC, b"a %d " % number + b"." * 150)
+                    await house.broker.publish(TOPIC, b"a %d " % number + b"." * 150)
                     await trio.sleep(0.5)
                 publishing.start_soon(publish, client)
                 await trio.sleep(2)

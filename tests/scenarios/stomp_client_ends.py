@@ -27,13 +27,13 @@ def now() -> float:
 
 
 async def a_slow_server() -> None:
-    """It greets, and reads nothing for a while: publishers wait in line for room in the client, and then go on."""
+    """It greets slowly, and reads nothing for a while: publishers wait in line for room in the client, then go on."""
     house = ClientHouse(MARK)
     house.reliable = False
     times: list[float] = []
 
     async def slow(server: Script) -> None:
-        await server.greet()
+        await server.greet(pause_seconds=1)
         await trio.sleep(5)
         await server.hear(b"DISCONNECT")
         await server.confirm()
@@ -51,7 +51,7 @@ async def a_slow_server() -> None:
             async with house.client() as client, trio.open_nursery() as publishers:
                 publishers.start_soon(publish, client, "p")
                 publishers.start_soon(publish, client, "a")
-        assert disturbed() or times == [0, 0, 5, 5], times
+        assert disturbed() or times == [1, 1, 6, 6], times
         nursery.cancel_scope.cancel()
 
 
@@ -356,6 +356,33 @@ async def reconnecting() -> None:
         nursery.cancel_scope.cancel()
 
 
+async def reconnecting_for_work_that_fails() -> None:
+    """What is no loss is raised at once, and nothing is tried again."""
+    house = ClientHouse()
+    house.reliable = False
+    attempts: list[float] = []
+
+    async def work(client: StompClient) -> None:
+        house.join(client)
+        attempts.append(now())
+        await house.send(client, QUEUE, b"p %d " % len(attempts))
+        raise Planned
+
+    async with trio.open_nursery() as nursery:
+        await house.start(nursery)
+        with suppress(Planned), perhaps_over(), trio.move_on_after(PATIENCE):
+            await run_reconnecting(
+                work,
+                port=house.listener.port,
+                limits=house.limits,
+                heart_beat_seconds=None,
+                back_off=BackOff(first_seconds=4, longest_seconds=8, failures_max=3),
+            )
+            assert disturbed(), "the work's exception is lost"
+        assert disturbed() or attempts == [0] == [now()]
+        nursery.cancel_scope.cancel()
+
+
 async def reconnecting_in_vain() -> None:
     """Nobody is there: so many attempts, and then the last failure; a cancellation ends the waiting at once."""
     house = ClientHouse()
@@ -391,5 +418,6 @@ SCENARIOS = (
     connecting_in_vain,
     a_block_that_is_left_early,
     reconnecting,
+    reconnecting_for_work_that_fails,
     reconnecting_in_vain,
 )

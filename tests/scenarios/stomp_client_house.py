@@ -270,10 +270,13 @@ class Script:
         """Send this."""
         await self.stream.send_all(b"".join(words))
 
-    async def greet(self, beats: bytes = b"0,0") -> None:
-        """Hear CONNECT and answer it."""
+    async def greet(self, beats: bytes = b"0,0", *, pause_seconds: float = 0) -> None:
+        """Hear CONNECT and answer it, with a pause in the middle."""
         await self.hear(b"CONNECT")
-        await self.say(b"CONNECTED\nversion:1.2\nheart-beat:", beats, b"\n\n\0")
+        await self.say(b"CONNECTED\nversion:1.2\n")
+        if pause_seconds:
+            await trio.sleep(pause_seconds)
+        await self.say(b"heart-beat:", beats, b"\n\n\0")
 
     async def confirm(self) -> None:
         """Answer the last frame that wanted a receipt."""

@@ -5,24 +5,38 @@ from __future__ import annotations
 import linecache
 import operator
 import sys
+from collections.abc import Callable, Iterator
 from functools import reduce
 
 import pytest
 
-from tests.scenarios.all import ROOMS, SCENARIOS, name_of, share
+from tests.scenarios.all import ROOMS, SCENARIOS, name_of
 from tests.scenarios.core import SCENARIOS as CORE
+from tests.scenarios.pool import explorations
 from tests.scenarios.settling import SCENARIOS as SETTLING
 from tests.scenarios.tcp import SCENARIOS as TCP
 from tests.scenarios.tcp_ends import SCENARIOS as TCP_ENDS
+from trio_broker.explorer import Exploration
 from trio_broker.explorer.excuses import Excuse
 from trio_broker.explorer.result import Scenario
 from trio_broker.explorer.sites import Site
 
 
+@pytest.fixture(scope="module")
+def explored(request: pytest.FixtureRequest) -> Iterator[Callable[[Scenario], Exploration]]:
+    """Gives the share of a scenario's runs; those of all that are asked for are under way at once."""
+    calls = [getattr(item, "callspec", None) for item in request.session.items if item.path == request.path]
+    asked_for = [call.params["scenario"] for call in calls if call is not None]
+    with explorations(SCENARIOS if len(asked_for) < len(calls) else asked_for) as futures:
+        yield lambda scenario: futures[name_of(scenario)].result()
+
+
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=name_of)
-def test_the_contract_holds_at_every_checkpoint(scenario: Scenario) -> None:
-    exploration = share(scenario)
-    report = "\n".join(f"{failure.token}: {failure.what}: {failure.error!r}" for failure in exploration.failures)
+def test_the_contract_holds_at_every_checkpoint(
+    scenario: Scenario, explored: Callable[[Scenario], Exploration]
+) -> None:
+    exploration = explored(scenario)
+    report = "\n".join(f"{failure.token}: {failure.what}: {failure.error}" for failure in exploration.failures)
     assert not exploration.failures, report
     assert exploration.runs["cancel"] > 15
     assert exploration.runs["interrupt"] > 3
@@ -30,9 +44,11 @@ def test_the_contract_holds_at_every_checkpoint(scenario: Scenario) -> None:
         assert exploration.runs["fault"] > 5
 
 
-def test_every_await_of_core_server_and_client_is_reached_in_both_senses() -> None:
+def test_every_await_of_core_server_and_client_is_reached_in_both_senses(
+    explored: Callable[[Scenario], Exploration],
+) -> None:
     """A cancellation was delivered there, and another came when the task had been woken there."""
-    together = reduce(operator.add, map(share, SCENARIOS))
+    together = reduce(operator.add, map(explored, SCENARIOS))
     ours = {site for site in together.sites if site.module.startswith(ROOMS)}
     assert len(ours) > 80
     missed = sorted(together.sites_missed & ours)

@@ -110,6 +110,25 @@ async def test_tcp_reads_grow_while_they_come_back_full_and_shrink_again() -> No
         assert len(await receive(transport)) == 1000
 
 
+async def test_tcp_reads_grow_further_while_they_are_for_many_channels() -> None:
+    async with tcp_pair() as (transport, peer):
+        sizes: list[int] = []
+
+        def digest(data: bytes) -> bool:
+            sizes.append(len(data))
+            transport.read_more(len(data))
+            return sum(sizes) < 400_000
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(peer.send_all, bytes(400_000))
+            await transport.feed(digest)
+        assert sizes[:4] == [1000, 4000, 16_000, 64_000]
+        assert max(sizes) == 64_000
+        await peer.send_all(bytes(100_000))
+        sizes = [len(await receive(transport)) for _ in range(3)]  # now for one channel
+        assert max(sizes[1:]) <= 16_000
+
+
 async def test_tcp_receive_is_cancelled_with_nothing_taken() -> None:
     async with tcp_pair() as (transport, peer):
         async with trio.open_nursery() as nursery:

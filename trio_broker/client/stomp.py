@@ -221,7 +221,7 @@ class StompClient:
         self._transactions += 1
         try:
             yield transaction
-            await trio.lowlevel.checkpoint_if_cancelled()
+            await trio.lowlevel.checkpoint()  # a cancellation that came before gives it up
         except BaseException:
             transaction._abort()
             raise

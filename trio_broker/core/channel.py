@@ -149,7 +149,6 @@ class Channel(ABC):
     def take_back(self, taken: Sequence[Delivery], waiting: Sequence[Delivery] = ()) -> None:
         """A subscription that has not ended gives back what was ``taken`` and what was ``waiting``, never taken."""
         self._give_back(taken, waiting)
-        self.forget_if_idle()
 
     @abstractmethod
     def has_room(self, subscription: Subscription) -> None:

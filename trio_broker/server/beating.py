@@ -5,7 +5,7 @@ Two tasks of a connection, only where its peer asked for them.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Final, final
 
 import trio
@@ -34,18 +34,21 @@ class Beating:
         give_up: called with the reason when the peer was silent for too long.
     """
 
-    __slots__ = ("_agreed", "_conversation", "_give_up", "_heard_at", "_scope")
+    __slots__ = ("_agreed", "_conversation", "_give_up", "_heard_at", "_scopes")
 
     def __init__(self, agreed: HeartBeat, conversation: Conversation, give_up: Callable[[str], None]) -> None:
         self._agreed = agreed
         self._conversation = conversation
         self._give_up = give_up
         self._heard_at = trio.current_time()
-        self._scope = trio.CancelScope()
+        self._scopes: list[trio.CancelScope] = []  # one for each task
 
     def start(self) -> None:
         """Begin, in the connection's nursery."""
-        self._conversation.tasks.start_soon(self._run)
+        if self._agreed.sends_ms:
+            self._begin(self._send)
+        if self._agreed.expects_ms:
+            self._begin(self._expect)
 
     def hear(self) -> None:
         """The peer sent something."""
@@ -53,16 +56,18 @@ class Beating:
 
     def stop(self) -> None:
         """End."""
-        self._scope.cancel(reason="nothing is read from the peer any more")
+        for scope in self._scopes:
+            scope.cancel(reason="nothing is read from the peer any more")
+
+    def _begin(self, direction: Callable[[], Awaitable[None]]) -> None:
+        scope = trio.CancelScope()
+        self._scopes.append(scope)
+        self._conversation.tasks.start_soon(self._run, scope, direction)
 
     @trio.lowlevel.enable_ki_protection  # as the reader, whose task is the server's
-    async def _run(self) -> None:
-        with self._scope:
-            async with trio.open_nursery() as tasks:
-                if self._agreed.sends_ms:
-                    tasks.start_soon(self._send)
-                if self._agreed.expects_ms:
-                    tasks.start_soon(self._expect)
+    async def _run(self, scope: trio.CancelScope, direction: Callable[[], Awaitable[None]]) -> None:
+        with scope:
+            await direction()
 
     async def _send(self) -> None:
         """Send a heart-beat whenever nothing else was sent (S-16)."""

@@ -50,6 +50,10 @@ __all__ = ["Connection"]
 _DEBUG_BYTES = 19
 """How much of a payload a debug line shows."""
 
+_MANY = 4
+"""With more batches in one read than these, longer reads are worth their memory: 16 topics interleaved message by
+message cost 0.75 of the CPU time then."""
+
 
 @final
 class Connection:
@@ -207,6 +211,8 @@ class Connection:
         commands = dialect.receive_data(data)
         if commands:
             self._expect_nothing()
+            if len(commands) > _MANY:
+                self._transport.read_more(len(data))
             if self._debug:
                 self._log_messages(commands)
             command = None
@@ -227,10 +233,8 @@ class Connection:
             self._hold(dialect, held_bytes)
         if self._blocked:
             return False
-        if held_bytes and self._is_unfinished:
-            self._expect_the_rest()
-            if self._broker.memory.is_full:
-                return False
+        if held_bytes and self._is_unfinished and not self._may_go_on():
+            return False
         return self._speaker.outbox.control_bytes <= self._broker.limits.control_bytes_max
 
     def _choose(self, first_bytes: bytes) -> Dialect | None:
@@ -281,6 +285,11 @@ class Connection:
         """A frame has begun, and must be whole in time."""
         if not self._expecting:
             self._expect(self._broker.limits.frame_seconds_max, "a frame took longer than frame_seconds_max")
+
+    def _may_go_on(self) -> bool:
+        """A frame has begun, and there is memory for the rest."""
+        self._expect_the_rest()
+        return not self._broker.memory.is_full
 
     def _expect_nothing(self) -> None:
         """What was expected has come."""

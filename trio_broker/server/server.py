@@ -27,7 +27,7 @@ from trio_broker.server.connection import Connection
 from trio_broker.server.flusher import Flusher
 from trio_broker.server.log import make_logger
 from trio_broker.server.poller import Poller, open_poller
-from trio_broker.server.transport import open_transport
+from trio_broker.server.transport import keep_memory_of_reads, open_transport
 
 __all__ = ["DrainReport", "Server", "serve"]
 
@@ -153,6 +153,7 @@ class Server:
     ) -> None:
         """Accept and serve until drained or cancelled."""
         self._poller = open_poller(self._flusher)
+        keep_memory_of_reads()
         try:
             with self._connections:
                 async with trio.open_nursery() as pumps:

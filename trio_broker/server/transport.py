@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final, Protocol, final
 
 import trio
 
-from trio_broker.limits import Limits
+from trio_broker.limits import MIB, Limits
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -28,10 +28,12 @@ if sys.platform == "linux":
     import fcntl
     import termios
 
-__all__ = ["StreamTransport", "TcpTransport", "Transport", "open_transport"]
+__all__ = ["StreamTransport", "TcpTransport", "Transport", "keep_memory_of_reads", "open_transport"]
 
 _GROWTH: Final = 4
 """A read that came back full makes the next one this much larger; one that used less than such a share, smaller."""
+
+_KEPT_BYTES: Final = 16 * MIB
 
 _PIECES: Final = 4
 """A general stream is given a share of ``stall_bytes_min`` at once: of a write that is cut off whole pieces count as
@@ -57,6 +59,11 @@ class Transport(Protocol):
 
         Cancellation: atomic. What was taken from the stream was given to ``digest``. Always a checkpoint.
         """
+        ...
+
+    def read_more(self, read_bytes: int) -> None:
+        """A read of this size was for many channels. Where it was full the next one may be longer: what is shared by
+        the messages of a batch is shared by more of them then."""
         ...
 
     def send_nowait(self, data: bytes | memoryview) -> int:
@@ -141,6 +148,10 @@ class TcpTransport:
             await trio.lowlevel.wait_readable(self._socket)
             if not self._feed_some(digest):
                 return
+
+    def read_more(self, read_bytes: int) -> None:
+        if read_bytes >= self._read_bytes_max:
+            self._read_bytes = self._read_bytes_max * _GROWTH
 
     def send_nowait(self, data: bytes | memoryview) -> int:
         try:
@@ -241,6 +252,9 @@ class StreamTransport:
         while digest(bytes(await self._stream.receive_some(self._read_bytes))):
             pass
 
+    def read_more(self, read_bytes: int) -> None:
+        """All reads are of one size."""
+
     def send_nowait(self, data: bytes | memoryview) -> int:
         return 0
 
@@ -286,3 +300,14 @@ def _address(name: object) -> str:
             return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         case _:
             return str(name)
+
+
+def keep_memory_of_reads() -> None:
+    """Have the C library keep the memory of large reads for the next ones.
+
+    glibc gives free memory at the end of its heap back to the system as soon as it is twice the largest block that was
+    ever mapped on its own. Whether that comes true after each read depends on what lies behind it; where it does, each
+    read has all its pages mapped anew, and bulk ran at 0.6 of its rate. Freeing one larger block raises that mark. As
+    nobody writes to it, it takes no memory. Other C libraries do not mind.
+    """
+    bytes(_KEPT_BYTES)
