@@ -46,7 +46,7 @@ def main() -> int:
             print(f"{len(variants)} variants")
             return 0
         settings = Settings(options.seeds, options.seconds, not options.no_double)
-        control = _control(tree, settings, options.control)
+        control = _control(tree, settings, options.control, options.jobs)
         for name, why in control.unfit.items():
             print(f"{name}: left out, because it fails on the unchanged tree: {why}", flush=True)
         outcomes = _explore_all(tree, variants, control, settings, options.jobs)
@@ -71,7 +71,7 @@ def _options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _control(tree: Path, settings: Settings, file: Path | None) -> Control:
+def _control(tree: Path, settings: Settings, file: Path | None, jobs: int) -> Control:
     """What the unchanged tree does: explored, or known from the last time if nothing has changed since."""
     digest = hashlib.sha256(repr((settings.seeds, settings.double)).encode())
     for path in sorted([*tree.glob("trio_broker/**/*.py"), *tree.glob("tests/scenarios/*.py")]):
@@ -82,7 +82,7 @@ def _control(tree: Path, settings: Settings, file: Path | None) -> Control:
             reached = {name: frozenset(functions) for name, functions in known["reached"].items()}
             return Control(reached, known["seconds"], known["unfit"])
     began = time.perf_counter()
-    control = explore_the_original(tree, settings)
+    control = explore_the_original(tree, settings, jobs)
     print(f"the unchanged tree: {len(control.reached)} scenarios, {time.perf_counter() - began:.0f} s", flush=True)
     if file is not None:
         facts = {

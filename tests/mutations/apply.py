@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, final
@@ -130,13 +131,23 @@ def probed(path: str, text: str) -> str:
     return module.apply(tuple(edits))
 
 
-def explore_the_original(tree: Path, settings: Settings) -> Control:
-    """Explore the unchanged tree with all scenarios."""
+def explore_the_original(tree: Path, settings: Settings, jobs: int = 1) -> Control:
+    """Explore the unchanged tree with all scenarios, in so many processes."""
+    patient = dataclasses.replace(settings, seconds=7200)
+
+    def explore_part(part: int) -> tuple[list[dict[str, Any]], str]:
+        return _run_trial(folder, ["--all", "--part", str(part), str(jobs), *patient.arguments], 7200)
+
     with copy_of_the_tree(tree) as folder:
         for path in mutated_files(folder):
             file = folder / path
             file.write_text(probed(path, file.read_text(encoding="utf-8")), encoding="utf-8")
-        lines, errors = _run_trial(folder, ["--all", *dataclasses.replace(settings, seconds=7200).arguments], 7200)
+        with ThreadPoolExecutor(jobs) as pool:
+            parts = [*pool.map(explore_part, range(jobs))]
+    for said, errors in parts:
+        if not said or "complete" not in said[-1]:
+            raise RuntimeError(f"the unchanged tree cannot be explored: {errors}")
+    lines = [line for said, _ in parts for line in said]
     reached: dict[str, frozenset[str]] = {}
     seconds: dict[str, float] = {}
     unfit: dict[str, str] = {}
@@ -148,8 +159,6 @@ def explore_the_original(tree: Path, settings: Settings) -> Control:
             seconds[name] = seconds.get(name, 0.0) + line["seconds"]
             if line["axis"]:
                 unfit[name] = f"{line['axis']} {line['token']} {line['error']}"
-    if not reached:
-        raise RuntimeError(f"the unchanged tree cannot be explored: {errors}")
     return Control({name: found for name, found in reached.items() if name not in unfit}, seconds, unfit)
 
 

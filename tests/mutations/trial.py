@@ -97,13 +97,15 @@ def main() -> int:
     parser.add_argument("--hang-seconds", type=int, default=60)
     parser.add_argument("--no-double", action="store_true")
     parser.add_argument("--all", action="store_true", help="go on after a failure")
+    parser.add_argument("--part", type=int, nargs=2, default=(0, 1), help="of all: each so-many-th, from this one on")
     options = parser.parse_args()
     root = Path(__file__).resolve().parents[2]
     say(package=str(Path(trio_broker.__file__).resolve()))
     found = scenarios(root / "tests" / "scenarios")
     until = time.process_time() + options.seconds
+    first, step = options.part
     for look in looks(options.seeds, double=not options.no_double):
-        for name in options.names or found:
+        for name in options.names or [*found][first::step]:
             reached: set[str] = eval(REACHED)
             reached.clear()
             axis = try_out(name, found[name], look, options.hang_seconds, until)
