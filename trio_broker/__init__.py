@@ -22,7 +22,7 @@ A map of the house. A module imports from its own room and from lower floors; ro
     1   explorer                    cancels any Trio program at every checkpoint
     0   message  errors  limits     the values that flow, what can go wrong, every limit
 
-A message's way: ``server/connection.py`` reads bytes; ``wire/framed.py`` or ``wire/stomp_server.py`` turns them into
+A message's way: ``server/reader.py`` reads bytes; ``wire/framed.py`` or ``wire/stomp_server.py`` turns them into
 batches; ``core/topic.py`` or ``core/queue.py`` chooses the receivers and puts each batch into the ``core/mailbox.py``
 of their ``core/subscription.py``, which names itself in its connection's ``core/outbox.py``; there the other end's
 connection waits, takes it, and writes.

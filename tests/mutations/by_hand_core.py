@@ -123,8 +123,8 @@ CORE: Final = (
     ),
     ByHand(
         "receive-takes-no-turn-back",
-        SUBSCRIPTION,
-        "        self._announce_what_is_left()\n        if full and not mailbox.is_full:\n",
+        LOCAL,
+        "        subscription.announce_what_is_left()\n        if full and not mailbox.is_full:\n",
         "        if full and not mailbox.is_full:\n",
         "of several tasks that receive from one subscription one sleeps while messages wait",
     ),
@@ -147,8 +147,8 @@ CORE: Final = (
     ),
     ByHand(
         "receive-makes-no-room",
-        SUBSCRIPTION,
-        "        if full and not mailbox.is_full:\n            self.may_have_room()\n        return message\n",
+        LOCAL,
+        "        if full and not mailbox.is_full:\n            subscription.may_have_room()\n        return message\n",
         "        return message\n",
         "a mailbox that has room again is not reported: publishers wait, or are evicted from the rotation, for ever",
     ),

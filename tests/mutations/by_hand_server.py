@@ -10,7 +10,9 @@ __all__ = ["SERVER"]
 
 ACCEPTING: Final = "trio_broker/server/accepting.py"
 CONNECTION: Final = "trio_broker/server/connection.py"
+DEADLINE: Final = "trio_broker/server/deadline.py"
 DIALECT: Final = "trio_broker/server/dialect.py"
+READER: Final = "trio_broker/server/reader.py"
 SERVER_FILE: Final = "trio_broker/server/server.py"
 STALL: Final = "trio_broker/server/stall.py"
 TRANSPORT: Final = "trio_broker/server/transport.py"
@@ -19,34 +21,34 @@ SERVER: Final = (
     # -- a connection --------------------------------------------------------------------------------------------------
     ByHand(
         "handshake-without-deadline",
-        CONNECTION,
-        '            self._expect(limits.handshake_seconds_max, "no whole frame within handshake_seconds_max")\n',
+        READER,
+        "            self._deadline.expect_handshake()\n",
         "            pass\n",
         "a silent peer holds its place for ever",
         ("handshakes",),
     ),
     ByHand(
         "handshake-renewed-by-each-read",
-        CONNECTION,
+        READER,
         "        commands = dialect.receive_data(data)\n",
         "        commands = dialect.receive_data(data)\n"
         "        if not dialect.greeted:\n"
-        '            self._expect(self._broker.limits.handshake_seconds_max, "no whole frame")\n',
+        "            self._deadline.expect_handshake()\n",
         "a peer that drips its first frame holds its place for ever",
         ("handshakes",),
     ),
     ByHand(
         "frame-without-deadline",
-        CONNECTION,
-        "        if not self._expecting:\n",
+        DEADLINE,
+        "        if not self.runs:\n",
         "        if False:\n",
         "a peer that stops in a frame holds its place and its memory for ever",
     ),
     ByHand(
         "deadline-for-those-who-wait",
-        CONNECTION,
-        "            self._expect_nothing()\n            if self._debug:\n",
-        "            if self._debug:\n",
+        READER,
+        "            deadline.stop()\n            if len(commands) > _MANY:\n",
+        "            if len(commands) > _MANY:\n",
         "a peer that has said everything is ended by the deadline of its handshake",
     ),
     ByHand(
@@ -59,15 +61,15 @@ SERVER: Final = (
     ByHand(
         "held-bytes-kept",
         CONNECTION,
-        "            self._broker.memory.add(-self._held_bytes)\n",
+        "            self._broker.memory.add(-self._reader.held_bytes)\n",
         "",
         "the account keeps the unfinished frame of a connection that ended",
         ("handshakes",),
     ),
     ByHand(
         "drain-accepts-what-comes",
-        CONNECTION,
-        "        if self.reason:  # a drain came while these bytes were on their way: they are not accepted\n"
+        READER,
+        "        if self._has_stopped:  # a drain came while these bytes were on their way: they are not accepted\n"
         "            return False\n",
         "",
         "messages that were read after the drain began are accepted",
@@ -82,21 +84,21 @@ SERVER: Final = (
     ),
     ByHand(
         "what-is-blocked-is-forgotten",
-        CONNECTION,
+        READER,
         "self._blocked = [*reversed(commands[index:])]",
         "self._blocked = [command]",
         "what a peer sent after a message that had to wait is lost",
     ),
     ByHand(
         "blocked-goes-on-after-the-end",
-        CONNECTION,
-        "            while self._blocked and not self.reason:\n",
+        READER,
+        "            while self._blocked and not self._has_stopped:\n",
         "            while self._blocked:\n",
         "what stood behind a message that had to wait is accepted although the conversation has ended",
     ),
     ByHand(
         "digested-while-blocked",
-        CONNECTION,
+        READER,
         "        if self._blocked:\n            return False\n",
         "",
         "what comes after a message that had to wait overtakes it",

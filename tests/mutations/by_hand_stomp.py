@@ -9,14 +9,15 @@ from tests.mutations.variants import ByHand
 __all__ = ["STOMP"]
 
 BEATING: Final = "trio_broker/server/beating.py"
-BROKER: Final = "trio_broker/core/broker.py"
 CHANNEL: Final = "trio_broker/core/channel.py"
 CONNECTION: Final = "trio_broker/server/connection.py"
 DIALECT: Final = "trio_broker/server/stomp.py"
 LEDGER: Final = "trio_broker/core/ledger.py"
 QUEUE: Final = "trio_broker/core/queue.py"
+READER: Final = "trio_broker/server/reader.py"
 SPEAKER: Final = "trio_broker/server/speaker.py"
 SUBSCRIPTION: Final = "trio_broker/core/subscription.py"
+TRANSACTION: Final = "trio_broker/core/transaction.py"
 
 STOMP: Final = (
     # -- settling ------------------------------------------------------------------------------------------------------
@@ -163,17 +164,17 @@ STOMP: Final = (
     ),
     ByHand(
         "together-in-any-order",
-        BROKER,
-        "            for name in sorted({batch.channel for batch in batches}):\n"
-        "                channel = self._destination(name)\n"
-        "                if channel is not None:\n"
-        "                    channels.append(channel)\n"
-        "            await publish_together",
-        "            for name in dict.fromkeys(batch.channel for batch in batches):\n"
-        "                channel = self._destination(name)\n"
-        "                if channel is not None:\n"
-        "                    channels.append(channel)\n"
-        "            await publish_together",
+        TRANSACTION,
+        "        for name in sorted({batch.channel for batch in batches}):\n"
+        "            channel = register.destination(name)\n"
+        "            if channel is not None:\n"
+        "                channels.append(channel)\n"
+        "        await publish_together",
+        "        for name in dict.fromkeys(batch.channel for batch in batches):\n"
+        "            channel = register.destination(name)\n"
+        "            if channel is not None:\n"
+        "                channels.append(channel)\n"
+        "        await publish_together",
         "two who publish to the same queues wait for each other for ever",
         ("publishing_to_all", "transactions_in_opposite_order"),
     ),
@@ -314,7 +315,7 @@ STOMP: Final = (
     ),
     ByHand(
         "control-without-mark",
-        CONNECTION,
+        READER,
         "        return self._speaker.outbox.control_bytes <= self._broker.limits.control_bytes_max\n",
         "        return True\n",
         "replies that nobody takes fill the memory",
@@ -362,7 +363,7 @@ STOMP: Final = (
     ),
     ByHand(
         "transaction-grows-without-mark",
-        CONNECTION,
+        READER,
         "        if grows and memory.is_full:\n",
         "        if False:\n",
         "open transactions fill the memory",

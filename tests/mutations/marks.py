@@ -28,7 +28,7 @@ UNOBSERVABLE: Final[dict[str, str]] = {
         "a connection of the framed protocol says one farewell at most, and its outbox is closed in the same step, so "
         "the control bytes are taken once"
     ),
-    "cancel-called/server.connection.Connection._read": (
+    "cancel-called/server.reader.Reader.run": (
         "a reader that ends by itself has given a reason, and who cancels it gives one first; only its deadline does "
         "not, and that is caught"
     ),

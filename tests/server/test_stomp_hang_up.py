@@ -78,6 +78,32 @@ async def test_a_late_acknowledgement_of_one_that_has_gone_changes_nothing(mock_
         assert backlog(house) == 3
 
 
+async def test_a_transaction_that_waits_is_still_all_or_nothing(mock_clock: MockClock) -> None:
+    """What it settles does not go back while its messages wait; nor does anything else, until it is carried out."""
+    async with open_full_house() as (house, worker, results), trio.open_nursery() as nursery:
+        line = house.broker._channels["/topic/results"].line
+        nursery.start_soon(house.broker.publish, "/topic/results", bytes(1500))
+        await until(lambda: len(line) == 2)
+        await worker.send(
+            stomp("BEGIN", "transaction:t"),
+            send("/topic/results", "transaction:t", body=b"result 2"),
+            stomp("ACK", "id:1", "transaction:t"),
+            stomp("COMMIT", "transaction:t"),
+        )
+        await results.receive()
+        await until(lambda: house.broker.statistics().published == 6 and len(line) == 1)
+        await worker.stream.aclose()
+        for _ in range(100):
+            await trio.lowlevel.checkpoint()
+        assert backlog(house) == 1
+        bodies = [(await results.receive()).body for _ in range(3)]
+        assert (bodies[0], bodies[2]) == (b"result 1", b"result 2")
+        await until(lambda: not house.server.connections)
+        assert backlog(house) == 2
+        async with house.broker.subscribe("/queue/jobs") as jobs:
+            assert [(await jobs.receive()).body for _ in range(2)] == [b"job 2", b"job 3"]
+
+
 async def test_a_peer_that_stays_keeps_its_work_while_it_waits(mock_clock: MockClock) -> None:
     async with open_full_house() as (house, worker, results):
         for _ in range(100):

@@ -1,6 +1,7 @@
 """Who gets what. Memory channels yes; sockets, bytes and protocols no.
 
-- `broker`: the register and the verbs. `local`: a subscription for a program's own tasks.
+- `broker`: the verbs. `register`: which channels exist. `local`: a subscription for a program's own tasks.
+- `subscribing`: what may be asked of a subscription. `transaction`: publishing to several channels at once.
 - `topic`, `queue`: choosing the receivers. `channel`: what both have in common. `line`: the publishers' line.
 - `subscription`, `mailbox`, `outbox`: the way from a channel to an owner. `backlog`: what waits for a taker.
 - `ledger`: what an owner has and is to settle.

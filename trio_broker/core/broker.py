@@ -1,4 +1,4 @@
-"""The register: which channels exist, and the verbs that everybody uses.
+"""The broker: the verbs that everybody uses, and what each promises.
 
 A broker has no task and no socket of its own. It is a synchronous structure around which publishers and receivers
 wait, so it needs no nursery, and an exception in the body of `open_broker` leaves it as it is.
@@ -10,39 +10,27 @@ it does, never in the middle.
 from __future__ import annotations
 
 import math
-import secrets
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from functools import partial
-from typing import Final, final
+from typing import TYPE_CHECKING, final
 
 import trio
 
-from trio_broker.core.channel import Channel, publish_together
+from trio_broker.core import subscribing, transaction
 from trio_broker.core.ledger import Ledger
 from trio_broker.core.local import LocalSubscription
 from trio_broker.core.memory import Memory
 from trio_broker.core.outbox import Outbox
-from trio_broker.core.queue import Queue
+from trio_broker.core.register import Register
 from trio_broker.core.statistics import BrokerStatistics, Counters
-from trio_broker.core.subscription import Subscription
-from trio_broker.core.topic import Topic
-from trio_broker.errors import BrokerDraining, InvalidChannel, LimitReached, MessageTooLarge
+from trio_broker.errors import MessageTooLarge
 from trio_broker.limits import Limits, Overflow
-from trio_broker.message import (
-    NULL_CHANNEL,
-    TEMPORARY,
-    AckMode,
-    Batch,
-    Message,
-    is_queue,
-    plain_batch,
-    validate_channel,
-)
+from trio_broker.message import AckMode, Batch, Message, plain_batch, validate_channel
+
+if TYPE_CHECKING:
+    from trio_broker.core.subscription import Subscription
 
 __all__ = ["Broker", "open_broker"]
-
-_NAME_BYTES: Final = 16  # of chance, in the name of a temporary queue
 
 
 @final
@@ -53,14 +41,14 @@ class Broker:
     `offer` and `publish_batch`, which speak of outboxes and batches.
     """
 
-    __slots__ = ("_channels", "_draining", "_ledgers", "counters", "limits", "memory")
+    __slots__ = ("_channels", "_ledgers", "_register", "counters", "limits", "memory")
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
         self.counters = Counters()
         self.memory = Memory(limits.memory_bytes_max)
-        self._channels: dict[str, Channel] = {}  # by name; a channel is here while anything is in it
-        self._draining = False
+        self._register = Register(limits, self.memory, self.counters)
+        self._channels = self._register.channels  # at hand, since each batch asks
         self._ledgers = 0  # how many were ever opened
 
     # -- for programs ------------------------------------------------------------------------------------------------
@@ -161,22 +149,7 @@ class Broker:
 
     def statistics(self) -> BrokerStatistics:
         """The whole broker at this moment, as a frozen value."""
-        channels = {name: channel.statistics() for name, channel in self._channels.items()}
-        counters = self.counters
-        return BrokerStatistics(
-            channels=channels,
-            subscriptions=sum(channel.subscriptions for channel in channels.values()),
-            memory_cost=self.memory.cost,
-            published=counters.published,
-            delivered=counters.delivered,
-            dropped=counters.dropped,
-            unrouted=counters.unrouted,
-            discarded=counters.discarded,
-            poisoned=counters.poisoned,
-            rejected=counters.rejected,
-            expired=counters.expired,
-            evicted=counters.evicted,
-        )
+        return self._register.statistics()
 
     # -- for servers -------------------------------------------------------------------------------------------------
 
@@ -205,30 +178,7 @@ class Broker:
 
         Raises: as `subscribe`.
         """
-        validate_channel(channel, self.limits.channel_bytes_max)
-        if channel == NULL_CHANNEL:
-            raise InvalidChannel(channel, "nobody can subscribe to this name")
-        if channel.startswith(TEMPORARY):
-            raise InvalidChannel(channel, "only the connection that a temporary queue was made for receives from it")
-        if prefetch_messages is not None and prefetch_messages < 1:
-            raise ValueError(f"prefetch_messages is {prefetch_messages}; at least 1 is allowed")
-        if overflow is None:
-            policy = Overflow.BLOCK if is_queue(channel) else self.limits.overflow
-        elif is_queue(channel):
-            raise ValueError("a queue has no overflow policy: it skips the subscriptions that are full")
-        else:
-            policy = Overflow(overflow)
-        if self._draining:
-            raise BrokerDraining
-        place = self._channel(channel)
-        credit = None
-        if ack is not AckMode.AUTO and is_queue(channel):
-            credit = self.limits.prefetch_messages_max
-            if prefetch_messages is not None:
-                credit = min(credit, prefetch_messages)
-        subscription = Subscription(place, outbox, policy, self.limits, owner, ledger=ledger, ack=ack, credit=credit)
-        place.add(subscription)
-        return subscription
+        return subscribing.attach(self._register, channel, outbox, overflow, owner, ledger, ack, prefetch_messages)
 
     @trio.lowlevel.enable_ki_protection
     def attach_temporary(self, outbox: Outbox, *, owner: trio.CancelScope, ledger: Ledger) -> Subscription:
@@ -237,10 +187,7 @@ class Broker:
         Who knows the name may publish to it. It ends with its subscription, and what is published to it later reaches
         nobody. Otherwise as `attach`.
         """
-        place = self._channel(f"{TEMPORARY}{secrets.token_urlsafe(_NAME_BYTES)}")
-        subscription = Subscription(place, outbox, Overflow.BLOCK, self.limits, owner, ledger=ledger)
-        place.add(subscription)
-        return subscription
+        return subscribing.attach_temporary(self._register, outbox, owner=owner, ledger=ledger)
 
     def open_ledger(self) -> Ledger:
         """An account of what one owner was given and has not settled."""
@@ -254,9 +201,9 @@ class Broker:
             LimitReached: a queue would have to be made, and ``channels_max`` exist.
             BrokerDraining: the broker has ended.
         """
-        channel = self._channels.get(batch.channel) or self._destination(batch.channel)
+        channel = self._channels.get(batch.channel) or self._register.destination(batch.channel)
         if channel is None:
-            self._lose(batch)
+            self._register.lose(batch)
             return True
         return channel.offer(batch)
 
@@ -272,19 +219,7 @@ class Broker:
             LimitReached: a queue would have to be made, and ``channels_max`` exist; or the reserve is used up.
             BrokerDraining: the broker has ended.
         """
-        channels: list[Channel] = []
-        try:
-            for name in sorted({each.channel for each in batches}):
-                channel = self._destination(name)
-                if channel is not None:
-                    channels.append(channel)
-                    if not (channel.can_accept() or (in_reserve and channel.can_accept_in_reserve())):
-                        return False
-            self._accept_all(batches)
-        finally:
-            for channel in channels:
-                channel.forget_if_idle()  # it may have been made for this alone
-        return True
+        return transaction.offer_all(self._register, batches, in_reserve=in_reserve)
 
     async def publish_all(self, batches: Sequence[Batch], patience_seconds: float = math.inf) -> None:
         """Accept all of these batches together, when the turn of each has come and there is room for each.
@@ -300,16 +235,7 @@ class Broker:
         anybody; they may be published again. No deadline but the caller's and ``patience_seconds``. Always a
         checkpoint.
         """
-        channels: list[Channel] = []
-        try:
-            for name in sorted({batch.channel for batch in batches}):
-                channel = self._destination(name)
-                if channel is not None:
-                    channels.append(channel)
-            await publish_together(channels, partial(self._accept_all, batches), patience_seconds)
-        finally:
-            for channel in channels:
-                channel.forget_if_idle()  # it may have been made for this alone
+        await transaction.publish_all(self._register, batches, patience_seconds)
 
     async def publish_batch(self, batch: Batch, patience_seconds: float = math.inf) -> None:
         """Accept a batch when its turn has come and there is room.
@@ -326,7 +252,7 @@ class Broker:
         Cancellation: atomic. If this raises anything, `trio.Cancelled` included, the batch has reached nobody; it may
         be published again. No deadline but the caller's and ``patience_seconds``. Always a checkpoint.
         """
-        await self._channel(batch.channel).publish(batch, patience_seconds)
+        await self._register.channel(batch.channel).publish(batch, patience_seconds)
 
     @trio.lowlevel.enable_ki_protection
     def close(self) -> None:
@@ -335,57 +261,13 @@ class Broker:
 
         Cancellation: never; this is synchronous.
         """
-        self._draining = True
-        for channel in list(self._channels.values()):
-            channel.close()
+        self._register.close()
 
     def _batch_of(self, channel: str, body: bytes, headers: Mapping[str, str] | None) -> Batch:
         validate_channel(channel, self.limits.channel_bytes_max)
         if len(body) > self.limits.frame_bytes_max:
             raise MessageTooLarge(len(body), self.limits.frame_bytes_max)
         return plain_batch(Message(channel, body) if headers is None else Message(channel, body, headers))
-
-    def _destination(self, name: str) -> Channel | None:
-        """The channel that something is published to, made if it must be; None if nobody can receive it.
-
-        A topic without subscriptions need not exist to take a message; a temporary queue is gone with its owner.
-        """
-        channel = self._channels.get(name)
-        if channel is None:
-            if self._draining:
-                raise BrokerDraining
-            if is_queue(name) and not name.startswith(TEMPORARY):
-                return self._channel(name)
-        return channel
-
-    def _accept_all(self, batches: Sequence[Batch]) -> None:
-        for batch in batches:
-            channel = self._destination(batch.channel)
-            if channel is None:
-                self._lose(batch)
-            else:
-                channel.accept(batch)
-
-    def _lose(self, batch: Batch) -> None:
-        """Nobody can receive this."""
-        self.counters.published += len(batch)
-        self.counters.unrouted += len(batch)
-
-    def _channel(self, name: str) -> Channel:
-        """The channel of this name, made if it does not exist."""
-        channel = self._channels.get(name)
-        if channel is None:
-            if self._draining:
-                raise BrokerDraining
-            if len(self._channels) >= self.limits.channels_max:
-                raise LimitReached("channels_max", self.limits.channels_max)
-            kind = Queue if is_queue(name) else Topic
-            channel = self._channels[name] = kind(name, self.limits, self.memory, self.counters, self._forget)
-        return channel
-
-    def _forget(self, channel: Channel) -> None:
-        if self._channels.get(channel.name) is channel:
-            del self._channels[channel.name]
 
 
 @asynccontextmanager

@@ -11,7 +11,7 @@ told from one that went back with its subscription, and whose late acknowledgeme
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import repeat, takewhile
 from typing import TYPE_CHECKING, Final, NamedTuple, final
 
@@ -103,6 +103,13 @@ class Ledger:
     def part(self, subscription: Subscription) -> None:
         """It has ended."""
         self._subscriptions.pop(subscription, None)
+
+    def give(self, subscription: Subscription, deliveries: Sequence[Delivery]) -> int:
+        """Number what the owner takes, and enter what is to be settled; return the number of the first."""
+        if subscription.credit is not None:
+            return self.enter(subscription, deliveries)
+        messages = sum(map(len, deliveries))
+        return self.number(messages) if subscription.ack is AckMode.AUTO else self.number_unbound(messages)
 
     def number(self, messages: int) -> int:
         """Number so many messages that nobody is to settle; return the first number."""

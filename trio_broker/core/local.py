@@ -48,7 +48,8 @@ class LocalSubscription(trio.abc.ReceiveChannel[Message]):
         await trio.lowlevel.checkpoint()
         while (message := self._receive_nowait()) is None:
             try:
-                await self._subscription.turn()
+                await self._subscription.outbox.turn()
+                self._subscription.announced = False
             except trio.EndOfChannel:
                 message = self._receive_nowait()
                 if message is None:
@@ -90,8 +91,39 @@ class LocalSubscription(trio.abc.ReceiveChannel[Message]):
         await trio.lowlevel.checkpoint()
 
     def _receive_nowait(self) -> Message | None:
+        """Take one message; without credit it is settled at once. None if nothing waits.
+
+        If more wait the subscription is announced again: several tasks may be waiting for its turn.
+        """
         self._raise_if_over()
-        return self._subscription.receive_nowait()
+        subscription = self._subscription
+        mailbox = subscription.mailbox
+        full = mailbox.is_full
+        while mailbox.messages and mailbox.may_expire and subscription.expire_oldest():
+            pass
+        if not mailbox.messages:
+            message = None
+        elif subscription.credit is not None:
+            message = self._receive_unsettled()
+        else:
+            message = mailbox.take_message()
+            subscription.count_settled(1)
+        subscription.announce_what_is_left()
+        if full and not mailbox.is_full:
+            subscription.may_have_room()
+        return message
+
+    def _receive_unsettled(self) -> Message:
+        """Take one message, and enter it in the ledger."""
+        subscription = self._subscription
+        ledger = subscription.ledger
+        assert ledger is not None
+        delivery = subscription.mailbox.take_first()
+        number = ledger.enter(subscription, [delivery])
+        batch = delivery.batch
+        message = batch.codec.decode(batch.channel, batch.parts[0])
+        redelivered = bool(delivery.attempts and delivery.attempts[0])
+        return Message(message.channel, message.body, message.headers, 0, redelivered, ledger, number)
 
     def _raise_if_over(self) -> None:
         if self._closed:

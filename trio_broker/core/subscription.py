@@ -21,13 +21,12 @@ import trio
 from trio_broker.core.mailbox import Mailbox
 from trio_broker.core.statistics import SubscriptionStatistics
 from trio_broker.limits import Limits, Overflow
-from trio_broker.message import AckMode, Message
+from trio_broker.message import AckMode, Delivery
 
 if TYPE_CHECKING:
     from trio_broker.core.channel import Channel
     from trio_broker.core.ledger import Entry, Ledger
     from trio_broker.core.outbox import Outbox
-    from trio_broker.message import Delivery
 
 __all__ = ["Subscription"]
 
@@ -48,16 +47,17 @@ class Subscription:
         credit: of a queue's subscription whose owner acknowledges: how many messages it is given before it settles one.
 
     Attributes:
+        announced: its outbox names it, or its owner is serving it.
         note: whatever its owner keeps with it.
         first_number: of what was taken last.
         unsettled: what the owner has and is to settle, by number, in order.
     """
 
     __slots__ = (
-        "_announced",
         "_taken",
         "_withdrawn",
         "ack",
+        "announced",
         "channel",
         "credit",
         "delivered",
@@ -97,7 +97,7 @@ class Subscription:
         self.evicted: str | None = None  # the reason, if the broker ended it
         self.delivered = 0  # messages that left for good
         self.dropped = 0  # messages lost to the overflow policy
-        self._announced = False  # the outbox names this subscription, or its owner is serving it
+        self.announced = False
         self._taken: list[Delivery] = []  # taken for a write whose end is not known yet
         self._withdrawn = False  # it ends as soon as nothing is left to be settled
         self.ledger = ledger
@@ -127,8 +127,8 @@ class Subscription:
     def put(self, delivery: Delivery) -> None:
         """Put a delivery into the mailbox and tell the outbox, once."""
         self.mailbox.put(delivery)
-        if not self._announced:
-            self._announced = True
+        if not self.announced:
+            self.announced = True
             self.outbox.announce(self)
 
     # -- the owner's side --------------------------------------------------------------------------------------------
@@ -141,25 +141,27 @@ class Subscription:
         nothing, so call this until nothing comes.
         """
         mailbox, taken = self.mailbox, self._taken
-        self._announced = False
+        self.announced = False
         size_bytes = 0
         while mailbox.messages and size_bytes < bytes_max:
-            if mailbox.may_expire and self._expire_oldest():
+            if mailbox.may_expire and self.expire_oldest():
                 continue
             delivery = mailbox.take()
             taken.append(delivery)
             size_bytes += delivery.batch.bytes
-        self._announce_what_is_left()
+        self.announce_what_is_left()
         deliveries = list(taken)
         if self.ledger is not None and deliveries:
-            self._number(self.ledger, deliveries)
-        if self.credit is not None:  # otherwise what was taken counts until it is settled
+            self.first_number = self.ledger.give(self, deliveries)
+        if self.credit is not None:  # it is in the ledger; otherwise what was taken counts until it is settled
+            taken.clear()
+            mailbox.release()
             self.may_have_room()
         return deliveries
 
     def settle(self) -> None:
         """All that was taken has left: its last byte was handed to the system."""
-        self.delivered += self._count_settled(sum(map(len, self._taken)))
+        self.count_settled(sum(map(len, self._taken)))
         self._taken.clear()
         full = self.mailbox.is_full
         self.mailbox.release()
@@ -172,7 +174,7 @@ class Subscription:
         """Of what was taken only the first messages have left whole; the rest goes where `leave` brings it."""
         if self.credit is not None:  # what was taken is in the ledger, whether it left or not
             return
-        self.delivered += self._count_settled(messages)
+        self.count_settled(messages)
         taken, whole = self._taken, 0
         while messages and len(taken[whole]) <= messages:
             messages -= len(taken[whole])
@@ -185,31 +187,26 @@ class Subscription:
         """Its owner moves, even if nothing has left whole yet: who waits for the channel has its patience again."""
         self.channel.line.progress()
 
-    async def turn(self) -> None:
-        """Wait for this subscription's turn, where it is the only one of its outbox; see `Outbox.turn`."""
-        await self.outbox.turn()
-        self._announced = False
+    def announce_what_is_left(self) -> None:
+        """If something waits, its outbox names this subscription again."""
+        if self.mailbox.messages and not self.announced:
+            self.announced = True
+            self.outbox.announce(self)
 
-    def receive_nowait(self) -> Message | None:
-        """Take one message for a program's ``receive``; without credit it is settled at once. None if nothing waits.
+    def count_settled(self, messages: int) -> None:
+        """So many messages have left for good."""
+        self.delivered += messages
+        self.channel.counters.delivered += messages
 
-        If more wait the subscription is announced again: several tasks may be waiting for its turn.
-        """
-        mailbox = self.mailbox
-        full = mailbox.is_full
-        while mailbox.messages and mailbox.may_expire and self._expire_oldest():
-            pass
-        if not mailbox.messages:
-            message = None
-        elif self.credit is not None:
-            message = self._receive_unsettled()
-        else:
-            message = mailbox.take_message()
-            self.delivered += self._count_settled(1)
-        self._announce_what_is_left()
-        if full and not mailbox.is_full:
+    def expire_oldest(self) -> bool:
+        """Let go of what waits first, if it is of no use any more."""
+        if trio.current_time() < self.mailbox.oldest_expires_at:
+            return False
+        full = self.is_full
+        self.channel.counters.expired += self.mailbox.expire_oldest()
+        if full:  # be it by its credit, which nothing else may ever give back
             self.may_have_room()
-        return message
+        return True
 
     def may_have_room(self) -> None:
         """Something was taken or settled: if it is not full any more, its channel hears of it."""
@@ -300,44 +297,3 @@ class Subscription:
             dropped=self.dropped,
             full=self.is_full,
         )
-
-    def _announce_what_is_left(self) -> None:
-        if self.mailbox.messages and not self._announced:
-            self._announced = True
-            self.outbox.announce(self)
-
-    def _count_settled(self, messages: int) -> int:
-        self.channel.counters.delivered += messages
-        return messages
-
-    def _expire_oldest(self) -> bool:
-        """Let go of what waits first, if it is of no use any more."""
-        if trio.current_time() < self.mailbox.oldest_expires_at:
-            return False
-        full = self.is_full
-        self.channel.counters.expired += self.mailbox.expire_oldest()
-        if full:  # be it by its credit, which nothing else may ever give back
-            self.may_have_room()
-        return True
-
-    def _number(self, ledger: Ledger, deliveries: list[Delivery]) -> None:
-        """Number what was taken, and enter what is to be settled."""
-        if self.credit is not None:
-            self.first_number = ledger.enter(self, deliveries)
-            self._taken.clear()
-            self.mailbox.release()
-        elif self.ack is not AckMode.AUTO:
-            self.first_number = ledger.number_unbound(sum(map(len, deliveries)))
-        else:
-            self.first_number = ledger.number(sum(map(len, deliveries)))
-
-    def _receive_unsettled(self) -> Message:
-        """Take one message, and enter it."""
-        ledger = self.ledger
-        assert ledger is not None
-        delivery = self.mailbox.take_first()
-        number = ledger.enter(self, [delivery])
-        batch = delivery.batch
-        message = batch.codec.decode(batch.channel, batch.parts[0])
-        redelivered = bool(delivery.attempts and delivery.attempts[0])
-        return Message(message.channel, message.body, message.headers, 0, redelivered, ledger, number)

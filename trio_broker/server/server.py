@@ -26,8 +26,8 @@ from trio_broker.server.accepting import Accepted, AnyListener, Guarded
 from trio_broker.server.connection import Connection
 from trio_broker.server.flusher import Flusher
 from trio_broker.server.log import make_logger
-from trio_broker.server.poller import Poller, open_poller
-from trio_broker.server.transport import keep_memory_of_reads, open_transport
+from trio_broker.server.poller import Poller, keep_memory_of_reads, open_poller
+from trio_broker.server.transport import open_transport
 
 __all__ = ["DrainReport", "Server", "serve"]
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final, Protocol, final
 
 import trio
 
-from trio_broker.limits import MIB, Limits
+from trio_broker.limits import Limits
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -28,12 +28,10 @@ if sys.platform == "linux":
     import fcntl
     import termios
 
-__all__ = ["StreamTransport", "TcpTransport", "Transport", "keep_memory_of_reads", "open_transport"]
+__all__ = ["StreamTransport", "TcpTransport", "Transport", "open_transport"]
 
 _GROWTH: Final = 4
 """A read that came back full makes the next one this much larger; one that used less than such a share, smaller."""
-
-_KEPT_BYTES: Final = 16 * MIB
 
 _PIECES: Final = 4
 """A general stream is given a share of ``stall_bytes_min`` at once: of a write that is cut off whole pieces count as
@@ -300,14 +298,3 @@ def _address(name: object) -> str:
             return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         case _:
             return str(name)
-
-
-def keep_memory_of_reads() -> None:
-    """Have the C library keep the memory of large reads for the next ones.
-
-    glibc gives free memory at the end of its heap back to the system as soon as it is twice the largest block that was
-    ever mapped on its own. Whether that comes true after each read depends on what lies behind it; where it does, each
-    read has all its pages mapped anew, and bulk ran at 0.6 of its rate. Freeing one larger block raises that mark. As
-    nobody writes to it, it takes no memory. Other C libraries do not mind.
-    """
-    bytes(_KEPT_BYTES)
