@@ -110,23 +110,31 @@ async def _commit_late(house: StompHouse, goes: bool, at: float) -> None:
 
 
 async def a_transaction_that_waits_for_room() -> None:
-    """It is carried out when both queues have room, and not in part before that; also if its peer has gone by then."""
-    for goes in (False, True):
-        house = StompHouse()
-        house.commits = True
-        house.breaks = goes
-        async with trio.open_nursery() as nursery:
-            await house.start(nursery)
-            house.fill(QUEUE)
-            nursery.start_soon(_commit_late, house, goes, now() + 5)
-            await trio.sleep(5)
-            assert house.broker.statistics().published <= 3, "it was carried out in part, or though there is no room"
-            bodies: list[bytes] = []
-            with trio.move_on_after(20):
-                bodies = await house.consume(QUEUE, 4)
-            assert disturbed() or bodies == [b"p 0 ", b"p 1 ", b"p 2 ", b"a 1 "]
-            assert disturbed() or house.broker.statistics().channels[OTHER_QUEUE].backlog_messages == 1
-            nursery.cancel_scope.cancel()
+    """It is carried out when both queues have room, and not in part before that."""
+    await _wait_for_room(goes=False)
+
+
+async def a_transaction_whose_peer_goes() -> None:
+    """So it is if its peer has gone by then."""
+    await _wait_for_room(goes=True)
+
+
+async def _wait_for_room(*, goes: bool) -> None:
+    house = StompHouse()
+    house.commits = True
+    house.breaks = goes
+    async with trio.open_nursery() as nursery:
+        await house.start(nursery)
+        house.fill(QUEUE)
+        nursery.start_soon(_commit_late, house, goes, now() + 5)
+        await trio.sleep(5)
+        assert house.broker.statistics().published <= 3, "it was carried out in part, or though there is no room"
+        bodies: list[bytes] = []
+        with trio.move_on_after(20):
+            bodies = await house.consume(QUEUE, 4)
+        assert disturbed() or bodies == [b"p 0 ", b"p 1 ", b"p 2 ", b"a 1 "]
+        assert disturbed() or house.broker.statistics().channels[OTHER_QUEUE].backlog_messages == 1
+        nursery.cancel_scope.cancel()
 
 
 async def transactions_that_are_given_up() -> None:
@@ -293,6 +301,7 @@ SCENARIOS = (
     a_worker_that_leaves_with_unsettled_work,
     settling_together,
     a_transaction_that_waits_for_room,
+    a_transaction_whose_peer_goes,
     transactions_that_are_given_up,
     transactions_in_opposite_order,
     a_send_that_waits,
