@@ -22,6 +22,11 @@ from trio_broker.explorer.result import Scenario
 from trio_broker.explorer.sites import Site
 
 
+HIDDEN = ("trio_broker.client.reconnecting", "run_reconnecting")
+"""Has a block of `open_stomp`. Left by an exception that waits for the end of its nursery alone, where nothing is ever
+delivered; but contextlib stands between, so the explorer cannot see it. That a task was woken there must be seen."""
+
+
 @pytest.fixture(scope="module")
 def explored(request: pytest.FixtureRequest) -> Iterator[Callable[[Scenario], Exploration]]:
     """Gives the share of a scenario's runs; those of all that are asked for are under way at once."""
@@ -51,7 +56,9 @@ def test_every_await_of_core_server_and_client_is_reached_in_both_senses(
     together = reduce(operator.add, map(explored, SCENARIOS))
     ours = {site for site in together.sites if site.module.startswith(ROOMS)}
     assert len(ours) > 80
-    missed = sorted(together.sites_missed & ours)
+    hidden = {site for site in together.sites_missed & together.woken if (site.module, site.function) == HIDDEN}
+    missed = sorted((together.sites_missed & ours) - hidden)
+    assert len(hidden) <= 1
     assert not missed, "\n".join(f"{site}, offset {site.offset}" for site in missed)
     excused = {site: excuse for site, excuse in together.sites_excused.items() if site in ours}
     waiting = {site for site, excuse in excused.items() if excuse is Excuse.NURSERY}
