@@ -21,7 +21,6 @@ from trio_broker.explorer.excuses import Excuse
 from trio_broker.explorer.result import Scenario
 from trio_broker.explorer.sites import Site
 
-
 HIDDEN = ("trio_broker.client.reconnecting", "run_reconnecting")
 """Has a block of `open_stomp`. Left by an exception that waits for the end of its nursery alone, where nothing is ever
 delivered; but contextlib stands between, so the explorer cannot see it. That a task was woken there must be seen."""
