@@ -92,6 +92,14 @@ class ScriptedServer:
         held, self.held = b"".join(self.held), []
         await self.send(held)
 
+    async def answer_late(self, kind: type[StompCommand], seconds: float) -> None:
+        """Hold all replies back until so long after a command of this kind has come."""
+        self.answers = False
+        await self.next(kind)
+        await trio.sleep(seconds)
+        await self.release()
+        self.answers = True
+
     async def deliver(
         self, subscribe: Subscribe, *bodies: bytes, redelivered: bool = False, headers: dict[str, str] | None = None
     ) -> None:

@@ -8,6 +8,7 @@ import pytest
 import trio
 from trio.testing import MockClock, assert_checkpoints, assert_no_checkpoints, wait_all_tasks_blocked
 
+from tests.client.moments import cancelled_after
 from tests.client.network import Network
 from tests.server.house import frame, open_tcp_house
 from trio_broker import RemoteSubscription
@@ -49,18 +50,9 @@ async def test_entering_a_subscription_is_cancelled_at_every_moment(
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(read)
-        with trio.CancelScope() as scope:
-            async with trio.open_nursery() as race:
-
-                @race.start_soon
-                async def cancel() -> None:
-                    for _ in range(moment):
-                        await trio.lowlevel.checkpoint()
-                    scope.cancel()
-
-                async with open_subscription("broker", 25_000, "/topic/x"):
-                    entered = True
-                    await trio.sleep_forever()
+        async with cancelled_after(moment) as scope, open_subscription("broker", 25_000, "/topic/x"):
+            entered = True
+            await trio.sleep_forever()
         nursery.cancel_scope.deadline = trio.current_time() + 1
     assert scope.cancelled_caught
     assert all(stream.closed for stream in network.ours)
@@ -86,21 +78,13 @@ async def test_what_leaves_a_cancelled_client_is_cancelled_alone_perhaps_in_a_gr
 ) -> None:
     """Wherever between the last line of the block and the end of its leaving it lands."""
     raised: list[BaseException] = []
-    with trio.CancelScope() as scope:
-        async with trio.open_nursery() as race:
-
-            @race.start_soon
-            async def cancel() -> None:
-                for _ in range(steps):
-                    await trio.lowlevel.checkpoint()
-                scope.cancel()
-
-            try:
-                async with connect() as client:
-                    await client.publish("/topic/x", b"handed over")
-            except BaseException as error:
-                raised.append(error)
-                raise
+    async with cancelled_after(steps):
+        try:
+            async with connect() as client:
+                await client.publish("/topic/x", b"handed over")
+        except BaseException as error:
+            raised.append(error)
+            raise
     assert {type(leaf) for error in raised for leaf in leaves(error)} <= {trio.Cancelled}
     assert all(stream.closed for stream in network.ours)
 

@@ -6,6 +6,7 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
+from tests.client.moments import cancelled_after
 from tests.client.network import Network
 from tests.server.house import cut_frames, frame, numbered, open_tcp_house, until
 from tests.server.streams import MemoryStream
@@ -149,21 +150,11 @@ async def test_cancelled_at_every_moment(
                 nursery.start_soon(read_slowly)
                 for number in range(6):
                     body = b"%d." % number * 10
-                    with trio.CancelScope() as scope:
-                        async with trio.open_nursery() as race:
-
-                            async def cancel(scope: trio.CancelScope = scope) -> None:
-                                for _ in range(moment):  # noqa: B023  read at once
-                                    await trio.lowlevel.checkpoint()
-                                scope.cancel()
-
-                            if number == 5 and not moment:
-                                scope.cancel()
-                            elif number % 2:
-                                race.start_soon(cancel)
-                            await client.publish("/topic/x", body)
-                            returned.append(body)
-                            race.cancel_scope.cancel()
+                    async with cancelled_after(moment if number % 2 else None) as scope:
+                        if number == 5 and not moment:
+                            scope.cancel()
+                        await client.publish("/topic/x", body)
+                        returned.append(body)
                     cancelled += scope.cancelled_caught
         assert bodies_in(bytes(received), b"/topic/x") == returned
     assert cancelled
@@ -200,18 +191,9 @@ async def test_cancelled_while_the_broker_reads_slowly_over_tcp() -> None:
         async with connect("127.0.0.1", house.server.port, limits=limits) as client:
             for number in range(200):
                 body = b"%d " % number + bytes(100_000)
-                with trio.CancelScope() as scope:
-                    async with trio.open_nursery() as race:
-
-                        async def cancel(scope: trio.CancelScope = scope, moments: int = number % 7) -> None:
-                            for _ in range(moments):
-                                await trio.lowlevel.checkpoint()
-                            scope.cancel()
-
-                        race.start_soon(cancel)
-                        await client.publish("/queue/x", body)
-                        returned.append(body)
-                        race.cancel_scope.cancel()
+                async with cancelled_after(number % 7):
+                    await client.publish("/queue/x", body)
+                    returned.append(body)
         assert returned
         assert [(await jobs.receive()).body for _ in returned] == returned
         await until(lambda: house.server.connections == 0)
@@ -426,16 +408,7 @@ async def test_cancelled_while_it_sends_what_was_handed_over(autojump_clock: Moc
 async def test_connecting_is_cancelled_at_every_moment(autojump_clock: MockClock, network: Network) -> None:
     """Whatever was opened is closed."""
     for moment in range(20):
-        with trio.CancelScope() as scope:
-            async with trio.open_nursery() as nursery:
-
-                async def cancel(scope: trio.CancelScope = scope, moments: int = moment) -> None:
-                    for _ in range(moments):
-                        await trio.lowlevel.checkpoint()
-                    scope.cancel()
-
-                nursery.start_soon(cancel)
-                async with connect() as client, client.subscribe("/topic/x"):
-                    await trio.sleep_forever()
+        async with cancelled_after(moment) as scope, connect() as client, client.subscribe("/topic/x"):
+            await trio.sleep_forever()
         assert scope.cancelled_caught
         assert all(stream.closed for stream in network.ours)

@@ -9,6 +9,7 @@ import pytest
 import trio
 from trio.testing import MockClock, assert_checkpoints, wait_all_tasks_blocked
 
+from tests.client.moments import cancelled_after
 from tests.client.stomp_server import ScriptedServer, ScriptedServers
 from trio_broker.client import Client, StompClient, connect
 from trio_broker.errors import ProtocolViolation, ServerRefused
@@ -80,18 +81,9 @@ async def test_entering_is_cancelled_at_every_moment(autojump_clock: MockClock, 
     entered = 0
     for moment in range(30):
         servers.network.write_bytes_max = 7
-        with trio.CancelScope() as scope:
-            async with trio.open_nursery() as nursery:
-
-                async def cancel(scope: trio.CancelScope = scope, moments: int = moment) -> None:
-                    for _ in range(moments):
-                        await trio.lowlevel.checkpoint()
-                    scope.cancel()
-
-                nursery.start_soon(cancel)
-                async with connect(protocol="stomp"):
-                    entered += 1
-                    await trio.sleep_forever()
+        async with cancelled_after(moment) as scope, connect(protocol="stomp"):
+            entered += 1
+            await trio.sleep_forever()
         assert scope.cancelled_caught
         assert all(stream.closed for stream in servers.network.ours)
     assert 0 < entered < 30
@@ -270,21 +262,13 @@ async def test_leaving_is_cancelled_at_every_moment(
     """What leaves is cancelled alone, perhaps in a group, and the connection is closed."""
     raised: list[BaseException] = []
     servers.network.write_bytes_max = 20
-    with trio.CancelScope() as scope:
-        async with trio.open_nursery() as race:
-
-            @race.start_soon
-            async def cancel() -> None:
-                for _ in range(steps):
-                    await trio.lowlevel.checkpoint()
-                scope.cancel()
-
-            try:
-                async with connect(protocol="stomp") as client:
-                    await client.publish("/topic/x", b"handed over")
-            except BaseException as error:
-                raised.append(error)
-                raise
+    async with cancelled_after(steps):
+        try:
+            async with connect(protocol="stomp") as client:
+                await client.publish("/topic/x", b"handed over")
+        except BaseException as error:
+            raised.append(error)
+            raise
     assert {type(leaf) for error in raised for leaf in leaves(error)} <= {trio.Cancelled}
     assert all(stream.closed for stream in servers.network.ours)
 

@@ -6,6 +6,7 @@ import pytest
 import trio
 from trio.testing import MockClock, assert_checkpoints, assert_no_checkpoints, wait_all_tasks_blocked
 
+from tests.client.moments import cancelled_after
 from tests.client.stomp_server import ScriptedServers
 from trio_broker.client import connect
 from trio_broker.errors import InvalidChannel, MessageTooLarge
@@ -29,15 +30,7 @@ async def test_a_message_with_headers_arrives_as_it_was_published(
 async def test_confirm_waits_for_the_receipt(autojump_clock: MockClock, servers: ScriptedServers) -> None:
     async with connect(protocol="stomp", heart_beat_seconds=None) as client, trio.open_nursery() as nursery:
         server = servers.last
-        server.answers = False
-
-        @nursery.start_soon
-        async def answer() -> None:
-            await server.next(Publish)
-            await trio.sleep(4)
-            await server.release()
-            server.answers = True
-
+        nursery.start_soon(server.answer_late, Publish, 4)
         await client.publish("/topic/x", b"one", confirm=True)
         assert trio.current_time() == 4
         assert server.bodies == [b"one"]
@@ -74,21 +67,11 @@ async def test_cancelled_at_every_moment(
         published = [b"%d." % number * 10 for number in range(6)]
         async with connect(protocol="stomp", limits=limits, heart_beat_seconds=None) as client:
             for number, body in enumerate(published):
-                with trio.CancelScope() as scope:
-                    async with trio.open_nursery() as race:
-
-                        async def cancel(scope: trio.CancelScope = scope, moments: int = moment) -> None:
-                            for _ in range(moments):
-                                await trio.lowlevel.checkpoint()
-                            scope.cancel()
-
-                        if number == 5 and not moment:
-                            scope.cancel()
-                        elif number % 2:
-                            race.start_soon(cancel)
-                        await client.publish("/topic/x", body, confirm=confirm)
-                        returned.append(body)
-                        race.cancel_scope.cancel()
+                async with cancelled_after(moment if number % 2 else None) as scope:
+                    if number == 5 and not moment:
+                        scope.cancel()
+                    await client.publish("/topic/x", body, confirm=confirm)
+                    returned.append(body)
                 cancelled += scope.cancelled_caught
         sent = servers.last.bodies
         if confirm:
@@ -283,17 +266,12 @@ async def test_reserve_cancelled_at_every_moment_keeps_no_room(
     async with connect(protocol="stomp", limits=Limits(mailbox_bytes_max=1)) as client:
         first = await client.reserve(1)
         permits = []
-        with trio.CancelScope() as scope:
-            async with trio.open_nursery() as race:
 
-                @race.start_soon
-                async def cancel() -> None:
-                    for _ in range(moment):
-                        await trio.lowlevel.checkpoint()
-                    first.release()
-                    scope.cancel()
+        async def release() -> None:
+            first.release()
 
-                permits.append(await client.reserve(1))
+        async with cancelled_after(moment, release):
+            permits.append(await client.reserve(1))
         for permit in permits:
             permit.release()
         with trio.fail_after(1):

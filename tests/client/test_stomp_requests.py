@@ -6,6 +6,7 @@ import pytest
 import trio
 from trio.testing import MockClock, assert_checkpoints, wait_all_tasks_blocked
 
+from tests.client.moments import cancelled_after
 from tests.client.stomp_server import ScriptedServer, ScriptedServers
 from trio_broker.client import connect
 from trio_broker.message import Message
@@ -79,18 +80,13 @@ async def test_cancelled_at_every_moment_it_is_published_once_or_not_at_all(
     async with connect(protocol="stomp") as client:
         server = servers.last
         got: list[bytes] = []
-        with trio.CancelScope() as scope:
-            async with trio.open_nursery() as race:
 
-                @race.start_soon
-                async def cancel() -> None:
-                    for _ in range(moment):
-                        await trio.lowlevel.checkpoint()
-                    if server.messages:
-                        await answer(server, server.messages[0], b"answer")
-                    scope.cancel()
+        async def answer_if_asked() -> None:
+            if server.messages:
+                await answer(server, server.messages[0], b"answer")
 
-                got.append((await client.request("/queue/ask", b"1")).body)
+        async with cancelled_after(moment, answer_if_asked):
+            got.append((await client.request("/queue/ask", b"1")).body)
         with trio.fail_after(1):
             await client.publish("/topic/x", b"2", confirm=True)
         assert server.bodies in ([b"1", b"2"], [b"2"])

@@ -9,6 +9,7 @@ import pytest
 import trio
 from trio.testing import MockClock, assert_checkpoints, assert_no_checkpoints, wait_all_tasks_blocked
 
+from tests.client.moments import cancelled_after
 from tests.client.stomp_server import ScriptedServer, ScriptedServers
 from trio_broker.client import StompClient, StompSubscription, connect
 from trio_broker.errors import InvalidChannel, LimitReached, ServerRefused
@@ -48,15 +49,7 @@ async def heard(client: StompClient) -> None:
 async def test_in_the_block_the_subscription_is_in_place(autojump_clock: MockClock, servers: ScriptedServers) -> None:
     async with connect(protocol="stomp", heart_beat_seconds=None) as client, trio.open_nursery() as nursery:
         server = servers.last
-        server.answers = False
-
-        @nursery.start_soon
-        async def answer() -> None:
-            await server.next(Subscribe)
-            await trio.sleep(4)
-            await server.release()
-            server.answers = True
-
+        nursery.start_soon(server.answer_late, Subscribe, 4)
         async with client.subscribe("/topic/x"):
             assert trio.current_time() == 4
 
@@ -149,17 +142,8 @@ async def test_entering_cancelled_at_every_moment_leaves_no_subscription(
 
         async with trio.open_nursery() as serving:
             serving.start_soon(serve)
-            with trio.CancelScope() as scope:
-                async with trio.open_nursery() as race:
-
-                    @race.start_soon
-                    async def cancel() -> None:
-                        for _ in range(moment):
-                            await trio.lowlevel.checkpoint()
-                        scope.cancel()
-
-                    async with client.subscribe("/queue/x", ack="client-individual"):
-                        await trio.sleep_forever()
+            async with cancelled_after(moment) as scope, client.subscribe("/queue/x", ack="client-individual"):
+                await trio.sleep_forever()
             assert scope.cancelled_caught
             if not server.all(Subscribe):
                 await wait_all_tasks_blocked()

@@ -8,6 +8,7 @@ import pytest
 import trio
 from trio.testing import assert_checkpoints, assert_no_checkpoints
 
+from tests.client.moments import cancelled_after
 from tests.server.house import numbered, open_tcp_house, until
 from trio_broker import Broker, Limits, open_broker, serve
 from trio_broker.client import BackOff, StompClient, connect, run_reconnecting
@@ -128,18 +129,9 @@ async def test_publishing_is_cancelled_at_every_moment_while_the_server_reads_sl
         async with connect("127.0.0.1", house.server.port, protocol="stomp", limits=limits) as client:
             for number in range(200):
                 body = b"%d " % number + bytes(100_000)
-                with trio.CancelScope() as scope:
-                    async with trio.open_nursery() as race:
-
-                        async def cancel(scope: trio.CancelScope = scope, moments: int = number % 7) -> None:
-                            for _ in range(moments):
-                                await trio.lowlevel.checkpoint()
-                            scope.cancel()
-
-                        race.start_soon(cancel)
-                        await client.publish("/queue/x", body)
-                        returned.append(body)
-                        race.cancel_scope.cancel()
+                async with cancelled_after(number % 7):
+                    await client.publish("/queue/x", body)
+                    returned.append(body)
         assert returned
         assert [(await jobs.receive()).body for _ in returned] == returned
         with pytest.raises(trio.WouldBlock):

@@ -6,6 +6,7 @@ import pytest
 import trio
 from trio.testing import MockClock, assert_checkpoints, assert_no_checkpoints, wait_all_tasks_blocked
 
+from tests.client.moments import cancelled_after
 from tests.client.stomp_server import ScriptedServers
 from trio_broker.client import connect
 from trio_broker.errors import InvalidChannel, LimitReached, MessageTooLarge
@@ -27,15 +28,7 @@ async def test_leaving_in_order_commits_and_waits_for_the_broker(
         async with client.subscribe("/queue/x", ack="client-individual") as jobs:
             await server.deliver(await server.next(Subscribe), b"1", b"2", b"3")
             messages = [await jobs.receive() for _ in range(3)]
-            server.answers = False
-
-            @nursery.start_soon
-            async def answer() -> None:
-                await server.next(Commit)
-                await trio.sleep(4)
-                await server.release()
-                server.answers = True
-
+            nursery.start_soon(server.answer_late, Commit, 4)
             async with client.transaction() as transaction:
                 with assert_checkpoints():
                     await transaction.publish("/queue/results", b"a", headers={"type": "t"})
@@ -127,20 +120,11 @@ async def test_cancelled_at_every_moment_all_of_it_happened_or_nothing(
     async with connect(protocol="stomp") as client:
         server = servers.last
         left = False
-        with trio.CancelScope() as scope:
-            async with trio.open_nursery() as race:
-
-                @race.start_soon
-                async def cancel() -> None:
-                    for _ in range(moment):
-                        await trio.lowlevel.checkpoint()
-                    scope.cancel()
-
-                async with client.transaction() as transaction:
-                    await transaction.publish("/queue/results", b"a")
-                    await transaction.publish("/queue/results", b"b")
-                left = True
-                race.cancel_scope.cancel()
+        async with cancelled_after(moment):
+            async with client.transaction() as transaction:
+                await transaction.publish("/queue/results", b"a")
+                await transaction.publish("/queue/results", b"b")
+            left = True
         with trio.fail_after(1):
             await client.publish("/topic/heard", b"", confirm=True)
         assert [bodies(commit) for commit in server.all(Commit)] in ([[b"a", b"b"]], [] if not left else [[b"a", b"b"]])

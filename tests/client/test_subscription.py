@@ -8,6 +8,7 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
+from tests.client.moments import cancelled_after
 from tests.client.network import Network
 from tests.server.house import frame, numbered, open_tcp_house, until
 from tests.server.streams import MemoryStream
@@ -158,17 +159,9 @@ async def test_cancelled_at_every_moment(autojump_clock: MockClock, network: Net
 
         async def receive_within(moments: int) -> bool:
             """Receive one message, or be cancelled after so many checkpoints."""
-            async with trio.open_nursery() as race:
-
-                async def cancel() -> None:
-                    for _ in range(moments):
-                        await trio.lowlevel.checkpoint()
-                    race.cancel_scope.cancel()
-
-                race.start_soon(cancel)
+            async with cancelled_after(moments) as scope:
                 received.append((await subscription.receive()).body)
-                race.cancel_scope.cancel()
-            return race.cancel_scope.cancelled_caught
+            return scope.cancelled_caught
 
         async def impatient() -> None:
             nonlocal cancelled
