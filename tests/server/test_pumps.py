@@ -362,6 +362,21 @@ async def test_whose_hang_up_is_not_watched_for_any_more_is_not_told(pair: Pair)
             await trio.lowlevel.checkpoint()
 
 
+async def test_what_is_raised_on_a_hang_up_ends_the_poller(pair: Pair) -> None:
+    ours, theirs = pair
+
+    def fail() -> None:
+        raise ValueError("wrong")
+
+    with pytest.RaisesGroup(pytest.RaisesExc(ValueError, match="wrong")):
+        async with polling() as (poller, _):
+            with poller.watch_for_hang_up(ours, fail):
+                theirs.close()
+                for _ in range(10):
+                    await trio.lowlevel.checkpoint()
+    assert not poller._watched
+
+
 async def test_a_hang_up_that_the_system_cannot_watch_for_is_not_told() -> None:
     async with polling() as (poller, _):
         with open("/etc/hostname", "rb") as file:  # noqa: ASYNC230  which no epoll takes

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
     from trio_broker.core import Broker, Subscription
-    from trio_broker.message import Delivery
+    from trio_broker.message import Batch, Delivery
     from trio_broker.server.speaker import Speaker
 
 __all__ = ["Conversation", "Dialect", "FramedDialect", "Place"]
@@ -129,6 +129,14 @@ class Dialect(Protocol):
         """
         ...
 
+    def batches(self, command: Any) -> Sequence[Batch]:
+        """What a command would publish, as the peer sent it."""
+        ...
+
+    def is_transaction(self, command: Any) -> bool:
+        """Whether a command is carried out whole or not at all, together with what it settles."""
+        ...
+
     def refusal(self, reason: str, command: Any) -> bytes | None:
         """What the peer is told of a refusal; None if its protocol has no words for it."""
         ...
@@ -201,6 +209,12 @@ class FramedDialect:
     async def wait(self, command: Command) -> None:
         assert isinstance(command, Publish)
         await self._broker.publish_batch(command.batch, self._broker.limits.publish_seconds_max)
+
+    def batches(self, command: Command) -> Sequence[Batch]:
+        return (command.batch,) if isinstance(command, Publish) else ()
+
+    def is_transaction(self, command: Command) -> bool:
+        return False
 
     def refusal(self, reason: str, command: Command | None) -> bytes | None:
         return None

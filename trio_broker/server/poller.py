@@ -125,7 +125,7 @@ class Poller:
 
         Args:
             sock: the socket, which nobody else watches; it must stay open meanwhile.
-            act: synchronous, and quick; raises nothing.
+            act: synchronous, and quick. What it raises is raised in the poller's task, as nobody else waits for it.
         """
         descriptor = sock.fileno()
 
@@ -189,7 +189,9 @@ class Poller:
         """End a watch."""
         task, _ = self._watched[descriptor]
         self._forget(descriptor)
-        if task is not None:
+        if task is None:
+            result.unwrap()
+        else:
             trio.lowlevel.reschedule(task, result)
 
     def _forget(self, descriptor: int) -> None:

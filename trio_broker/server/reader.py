@@ -258,7 +258,7 @@ class Reader:
         assert self.dialect is not None
         self.dialect.retire()
         # A write to a peer that has gone breaks, and that ends everything.
-        if not self._speaker.is_writing and not any(hasattr(command, "commands") for command in self._blocked):
+        if not self._speaker.is_writing and not any(map(self.dialect.is_transaction, self._blocked)):
             self._leave()
 
     def _refuse(self, reason: str, command: Any) -> None:
@@ -273,19 +273,16 @@ class Reader:
 
     def _abandon(self) -> None:
         """What has waited for its channel, or behind what did, is not accepted any more, and the log says so."""
-        for batch in _batches(reversed(self._blocked)):
+        for batch in self._batches(reversed(self._blocked)):
             self._log.info("abandoned", channel=batch.channel, messages=len(batch))
 
     def _log_messages(self, commands: Sequence[Any]) -> None:
-        for batch in _batches(commands):
+        for batch in self._batches(commands):
             for message in batch:
                 self._log.debug("sending", channel=message.channel, body=repr(message.body[:_DEBUG_BYTES]))
 
-
-def _batches(commands: Iterable[Any]) -> Iterator[Batch]:
-    """What these commands would publish, in whichever dialect."""
-    for command in commands:
-        for bound in getattr(command, "commands", (command,)):
-            batch = getattr(bound, "batch", None)
-            if batch is not None:
-                yield batch
+    def _batches(self, commands: Iterable[Any]) -> Iterator[Batch]:
+        """What these commands would publish."""
+        for command in commands:
+            assert self.dialect is not None
+            yield from self.dialect.batches(command)

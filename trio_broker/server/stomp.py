@@ -141,11 +141,18 @@ class StompDialect:
     async def wait(self, command: StompCommand) -> None:
         patience_seconds = self._broker.limits.publish_seconds_max
         if isinstance(command, Commit):
-            await self._broker.publish_all(self._batches(command), patience_seconds)
+            await self._broker.publish_all(self._prepared(command), patience_seconds)
             self._settle_all(command)
         else:
             assert isinstance(command, Publish)
             await self._broker.publish_batch(self._prepare(command), patience_seconds)
+
+    def batches(self, command: StompCommand) -> Sequence[Batch]:
+        commands = command.commands if isinstance(command, Commit) else (command,)
+        return [bound.batch for bound in commands if isinstance(bound, Publish)]
+
+    def is_transaction(self, command: StompCommand) -> bool:
+        return isinstance(command, Commit)
 
     def refusal(self, reason: str, command: StompCommand | None) -> bytes:
         return self._session.refuse(reason, getattr(command, "receipt_id", None))
@@ -232,12 +239,12 @@ class StompDialect:
                 if bound.number in settled:
                     raise NotOutstanding(bound.number, "is settled twice in this transaction; once is allowed")
                 settled.add(bound.number)
-        if not self._broker.offer_all(self._batches(command), in_reserve=len(self._ledger) > 0):
+        if not self._broker.offer_all(self._prepared(command), in_reserve=len(self._ledger) > 0):
             return False
         self._settle_all(command)
         return True
 
-    def _batches(self, command: Commit) -> list[Batch]:
+    def _prepared(self, command: Commit) -> list[Batch]:
         return [self._prepare(bound) for bound in command.commands if isinstance(bound, Publish)]
 
     def _settle_all(self, command: Commit) -> None:
