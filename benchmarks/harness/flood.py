@@ -7,7 +7,6 @@ exactly what was missing, what came too much, and which connection broke.
 import select
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
 from types import TracebackType
 from typing import Self
 
@@ -56,21 +55,18 @@ class Flood:
         # A full block can be taken from wherever in the cycle it must begin.
         self._block = memoryview(traffic.cycle * (1 + -(-BLOCK_SIZE // len(traffic.cycle))))
         self._audience = Audience(address, wire, traffic.channels, subscribers=subscribers, publishers=publishers)
-        self._stack = ExitStack()
         self._faults: list[str] = []
 
     def __enter__(self) -> Self:
         """Connect everybody."""
-        with ExitStack() as stack:
-            stack.enter_context(self._audience)
-            self._stack = stack.pop_all()
+        self._audience.__enter__()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Close every connection."""
-        self._stack.close()
+        self._audience.__exit__(kind, error, trace)
 
     def run(self, count: int, *, inspect: bool) -> Outcome:
         """Flood with `count` messages, rounded up to the same number of whole cycles for each publisher."""

@@ -9,7 +9,6 @@ which spins instead of sleeping: a sleep would add the time of its own waking to
 
 import time
 from collections.abc import Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
@@ -58,20 +57,17 @@ class Latency:
         self._traffic: Traffic = uniform_traffic(wire, TOPIC, size)
         self._block = memoryview(self._traffic.cycle * (1 + -(-BLOCK_SIZE // len(self._traffic.cycle))))
         self._audience = Audience(address, wire, [TOPIC], subscribers=1, publishers=1)
-        self._stack = ExitStack()
 
     def __enter__(self) -> Self:
         """Connect both."""
-        with ExitStack() as stack:
-            stack.enter_context(self._audience)
-            self._stack = stack.pop_all()
+        self._audience.__enter__()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Disconnect both."""
-        self._stack.close()
+        self._audience.__exit__(kind, error, trace)
 
     def percentiles(self) -> Sequence[float]:
         """Return the percentiles of the last run, in seconds."""

@@ -4,21 +4,16 @@ from __future__ import annotations
 
 import functools
 import json
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Final, NamedTuple
 from urllib.parse import urlsplit
 
 import click
 import trio
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from trio_broker.cli.conform_report import as_json as report_as_json
 from trio_broker.cli.conform_report import print_report
 from trio_broker.cli.options import SECONDS, option
-from trio_broker.cli.terminal import cannot_connect, run
+from trio_broker.cli.terminal import cannot_connect, growing_progress, run
 from trio_broker.conform import VERSIONS, Check, Report, Target, run_checks, select
 
 __all__ = ["conform_command"]
@@ -124,7 +119,7 @@ def conform_command(
 
 
 async def _check(target: Target, checks: tuple[Check, ...], versions: tuple[str, ...], at_once: int) -> Report:
-    with _progress() as progress:
+    with growing_progress("Checks") as progress:
         return await run_checks(target, checks, versions, at_once=at_once, progress=progress)
 
 
@@ -165,15 +160,3 @@ def _bad_address(text: str) -> click.BadParameter:
 
 def _bad_value(name: str, text: str) -> click.BadParameter:
     return click.BadParameter(text, ctx=click.get_current_context(), param_hint=f"'{name}'")
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[int, int], object] | None]:
-    """A bar on stderr if that is a terminal."""
-    if not sys.stderr.isatty():
-        yield None
-        return
-    columns = (TextColumn("Checks"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), redirect_stdout=False, transient=True) as progress:
-        task = progress.add_task("Checks", total=None)
-        yield lambda done, planned: progress.update(task, completed=done, total=planned)

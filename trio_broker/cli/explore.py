@@ -9,17 +9,16 @@ import sys
 import textwrap
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import click
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from trio_broker.cli.explore_report import as_json as report_as_json
 from trio_broker.cli.explore_report import print_report, say
 from trio_broker.cli.explore_scenario import find_scenario, load_module, refuse
 from trio_broker.cli.options import option
+from trio_broker.cli.terminal import growing_progress
 from trio_broker.explorer import NotExplorable, Obstacle, explore, replay
 from trio_broker.explorer.plan import Plan
 from trio_broker.explorer.result import Scenario
@@ -101,7 +100,7 @@ def explore_command(
         load_module(watch, "'--watch'")
     began = time.perf_counter()
     try:
-        with _progress() as progress, _silence():
+        with growing_progress("Runs") as progress, _silence():
             exploration = explore(
                 function,
                 watch=watch,
@@ -163,18 +162,6 @@ def _cannot_explore(target: str, error: NotExplorable) -> int:
     if cause is not None and error.obstacle is Obstacle.FAILS:
         click.echo(textwrap.indent("".join(traceback.format_exception(cause)), "    "), err=True, nl=False)
     return 1
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[int, int], object] | None]:
-    """A bar on stderr if that is a terminal; the total grows while runs are planned."""
-    if not sys.stderr.isatty():
-        yield None
-        return
-    columns = (TextColumn("Runs"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), redirect_stdout=False, transient=True) as progress:
-        task = progress.add_task("Runs", total=None)
-        yield lambda done, planned: progress.update(task, completed=done, total=planned)
 
 
 @contextmanager

@@ -16,7 +16,16 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from trio_broker.errors import BrokerError
 
-__all__ = ["cannot_connect", "progress_bar", "raise_file_limit", "run", "say_last", "show_address", "why"]
+__all__ = [
+    "cannot_connect",
+    "growing_progress",
+    "progress_bar",
+    "raise_file_limit",
+    "run",
+    "say_last",
+    "show_address",
+    "why",
+]
 
 Arguments = TypeVarTuple("Arguments")
 Result = TypeVar("Result")
@@ -61,6 +70,19 @@ def progress_bar(total: int | None, what: str, *, wanted: bool = True) -> Iterat
     with Progress(*columns, console=Console(stderr=True)) as progress:
         task = progress.add_task(what, total=total)
         yield lambda: progress.advance(task)
+
+
+@contextmanager
+def growing_progress(what: str) -> Iterator[Callable[[int, int], object] | None]:
+    """Show progress on stderr if that is a terminal, and nothing of it afterwards; gives what to call with the number
+    done and the number planned, which may grow."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), redirect_stdout=False, transient=True) as progress:
+        task = progress.add_task(what, total=None)
+        yield lambda done, planned: progress.update(task, completed=done, total=planned)
 
 
 def cannot_connect(host: str, port: int, error: Exception) -> click.ClickException:
