@@ -125,21 +125,30 @@ class Poller:
 
         Args:
             sock: the socket, which nobody else watches; it must stay open meanwhile.
-            act: synchronous, and quick. What it raises is raised in the poller's task, as nobody else waits for it.
+            act: synchronous, and quick. What it raises is raised here, and cancels the block.
         """
         descriptor = sock.fileno()
+        failure: Exception | None = None
 
         def tell() -> bool:
-            act()
+            nonlocal failure
+            try:
+                act()
+            except Exception as error:  # noqa: BLE001  raised below, in the task whose it is
+                failure = error
+                block.cancel(reason="what was to be done on a hang-up failed")
             return True
 
-        with suppress(OSError):
-            self._epoll.register(descriptor, select.EPOLLRDHUP | select.EPOLLONESHOT)
-            self._watched[descriptor] = None, tell
-        try:
-            yield
-        finally:
-            self._forget(descriptor)
+        with trio.CancelScope() as block:
+            with suppress(OSError):
+                self._epoll.register(descriptor, select.EPOLLRDHUP | select.EPOLLONESHOT)
+                self._watched[descriptor] = None, tell
+            try:
+                yield
+            finally:
+                self._forget(descriptor)
+        if failure is not None:
+            raise failure
 
     def close(self) -> None:
         """Let go of the epoll; nobody may be watching any more. Idempotent."""
@@ -189,9 +198,7 @@ class Poller:
         """End a watch."""
         task, _ = self._watched[descriptor]
         self._forget(descriptor)
-        if task is None:
-            result.unwrap()
-        else:
+        if task is not None:
             trio.lowlevel.reschedule(task, result)
 
     def _forget(self, descriptor: int) -> None:
