@@ -8,6 +8,7 @@ from typing import final
 import pytest
 import trio
 
+from tests.server.house import cut_frames
 from tests.server.streams import MemoryStream, stream_pair
 
 
@@ -95,3 +96,13 @@ def replace_network(monkeypatch: pytest.MonkeyPatch) -> Network:
     network = Network()
     monkeypatch.setattr(trio, "open_tcp_stream", network.open_tcp_stream)
     return network
+
+
+def bodies_in(data: bytes, channel: bytes) -> list[bytes]:
+    """What was published in these bytes, which must be the first frame and then whole pairs for one channel."""
+    payloads, torn = cut_frames(data)
+    assert payloads[:1] == [b"/null"]
+    assert torn == b""
+    assert payloads[1::2] == [channel] * (len(payloads) // 2)
+    assert len(payloads) % 2 == 1
+    return payloads[2::2]

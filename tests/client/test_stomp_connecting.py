@@ -1,25 +1,20 @@
-"""The beginning and the end of a STOMP connection, heart-beats, and what is told to whom when it is over."""
+"""How a STOMP connection begins and is kept up: what is said to whom, who is not wanted, and heart-beats."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
 import trio
-from trio.testing import MockClock, assert_checkpoints, wait_all_tasks_blocked
+from trio.testing import MockClock, assert_checkpoints
 
 from tests.client.moments import cancelled_after
 from tests.client.stomp_server import ScriptedServer, ScriptedServers
 from trio_broker.client import Client, StompClient, connect
 from trio_broker.errors import ProtocolViolation, ServerRefused
-from trio_broker.limits import Limits
-from trio_broker.wire.stomp_commands import Connect, Disconnect, Publish
+from trio_broker.wire.stomp_commands import Connect
 from trio_broker.wire.stomp_heartbeat import HeartBeat
-
-
-class OfTheBody(Exception):
-    pass
 
 
 @asynccontextmanager
@@ -29,7 +24,7 @@ async def silent_server(servers: ScriptedServers) -> AsyncIterator[ScriptedServe
         yield servers.last
 
 
-# -- entering ----------------------------------------------------------------------------------------------------------
+# -- entering ---------------------------------------------------------------------------------------------------------
 
 
 async def test_connect_says_who_is_there_and_what_is_wanted(
@@ -135,180 +130,7 @@ async def test_nobody_there(autojump_clock: MockClock, servers: ScriptedServers)
             pass
 
 
-# -- leaving -----------------------------------------------------------------------------------------------------------
-
-
-async def test_leaving_in_order_waits_until_the_server_has_dealt_with_everything(
-    autojump_clock: MockClock, servers: ScriptedServers
-) -> None:
-    async with trio.open_nursery() as nursery:
-        async with connect(protocol="stomp") as client:
-            server = servers.last
-            server.answers = False
-            await client.publish("/topic/x", b"one")
-
-            @nursery.start_soon
-            async def answer() -> None:
-                await server.next(Disconnect)
-                await trio.sleep(3)
-                await server.release()
-
-    assert [type(command) for command in server.commands] == [Connect, Publish, Disconnect]
-    assert trio.current_time() == 3
-    assert servers.network.ours[0].closed
-
-
-async def test_leaving_in_order_waits_no_longer_than_the_limit(
-    autojump_clock: MockClock, servers: ScriptedServers
-) -> None:
-    async with connect(protocol="stomp", limits=Limits(farewell_seconds_max=7), heart_beat_seconds=None):
-        servers.last.answers = False
-    assert trio.current_time() == 7
-    assert servers.network.ours[0].closed
-
-
-async def test_leaving_says_when_not_all_was_sent(autojump_clock: MockClock, servers: ScriptedServers) -> None:
-    servers.network.buffer_bytes = 100
-    limits = Limits(farewell_seconds_max=7)
-    with pytest.raises(trio.BrokenResourceError, match=r"^2 messages were not sent: the server took nothing for 7 s$"):
-        async with connect(protocol="stomp", limits=limits) as client:
-            servers.last.pause()
-            await client.publish("/topic/x", bytes(1000))
-            await client.publish("/topic/x", b"two")
-    assert trio.current_time() == 7
-
-
-async def test_leaving_says_when_the_connection_broke(autojump_clock: MockClock, servers: ScriptedServers) -> None:
-    servers.network.buffer_bytes = 100
-    with pytest.raises(trio.BrokenResourceError, match=r"^1 messages were not sent: the connection broke"):
-        async with connect(protocol="stomp") as client:
-            servers.last.pause()
-            await client.publish("/topic/x", bytes(1000))
-            await wait_all_tasks_blocked()
-            servers.last.stream.reset()
-            await wait_all_tasks_blocked()
-    assert trio.current_time() == 0
-
-
-async def test_leaving_says_what_the_server_had_against_it_if_nobody_heard(
-    autojump_clock: MockClock, servers: ScriptedServers
-) -> None:
-    """A message without a receipt that the server refused."""
-    with pytest.raises(ServerRefused) as caught:
-        async with connect(protocol="stomp") as client:
-            await client.publish("/topic/x", b"one", headers={"expiration": "soon"})
-    error = caught.value
-    assert (error.message, error.receipt_id) == ("expiration is 'soon'", None)
-    assert error.detail == "expiration is 'soon'; a decimal number of milliseconds is required"
-    assert servers.network.ours[0].closed
-
-
-async def test_what_was_told_is_not_told_again_on_leaving(autojump_clock: MockClock, servers: ScriptedServers) -> None:
-    async with connect(protocol="stomp") as client:
-        with pytest.raises(ServerRefused) as caught:
-            await client.publish("/topic/x", b"one", headers={"expiration": "soon"}, confirm=True)
-        assert caught.value.receipt_id is not None
-
-
-async def test_leaving_after_the_server_went_is_no_error_if_all_was_sent(
-    autojump_clock: MockClock, servers: ScriptedServers
-) -> None:
-    async with connect(protocol="stomp") as client:
-        await client.publish("/topic/x", b"sent")
-        await servers.last.next(Publish)
-        await servers.last.stream.send_eof()
-        await wait_all_tasks_blocked()
-        with pytest.raises(trio.BrokenResourceError, match="the server closed the connection"):
-            await client.publish("/topic/x", b"not sent")
-    assert trio.current_time() == 0
-
-
-async def test_an_exception_of_the_body_leaves_as_itself(autojump_clock: MockClock, servers: ScriptedServers) -> None:
-    """Not in a group, at once, without a farewell."""
-    servers.network.buffer_bytes = 100
-    with pytest.raises(OfTheBody):
-        async with connect(protocol="stomp") as client:
-            servers.last.pause()
-            await client.publish("/topic/x", bytes(1000))
-            await wait_all_tasks_blocked()
-            raise OfTheBody
-    assert trio.current_time() == 0
-    assert servers.network.ours[0].closed
-    assert not servers.last.all(Disconnect)
-
-
-@pytest.mark.parametrize("how", ["cancelled too", "broken", "refused"])
-async def test_an_exception_of_the_body_leaves_as_itself_whatever_else_happens(
-    autojump_clock: MockClock, servers: ScriptedServers, how: str
-) -> None:
-    with trio.CancelScope() as scope, pytest.raises(OfTheBody):
-        async with connect(protocol="stomp") as client:
-            await client.publish("/topic/x", b"one")
-            if how == "broken":
-                servers.last.stream.reset()
-            elif how == "refused":
-                await servers.last.stream.send_all(b"ERROR\nmessage:no\n\n\0")
-            await wait_all_tasks_blocked()
-            if how == "cancelled too":
-                scope.cancel()
-            raise OfTheBody
-    assert servers.network.ours[0].closed
-
-
-@pytest.mark.parametrize("steps", range(15))
-async def test_leaving_is_cancelled_at_every_moment(
-    autojump_clock: MockClock, servers: ScriptedServers, steps: int
-) -> None:
-    """What leaves is cancelled alone, perhaps in a group, and the connection is closed."""
-    raised: list[BaseException] = []
-    servers.network.write_bytes_max = 20
-    async with cancelled_after(steps):
-        try:
-            async with connect(protocol="stomp") as client:
-                await client.publish("/topic/x", b"handed over")
-        except BaseException as error:
-            raised.append(error)
-            raise
-    assert {type(leaf) for error in raised for leaf in leaves(error)} <= {trio.Cancelled}
-    assert all(stream.closed for stream in servers.network.ours)
-
-
-def leaves(error: BaseException) -> list[BaseException]:
-    """The exceptions in a group, however deep, or the one alone."""
-    if isinstance(error, BaseExceptionGroup):
-        return [leaf for inner in error.exceptions for leaf in leaves(inner)]
-    return [error]
-
-
-async def test_a_cancelled_farewell_closes_at_once(autojump_clock: MockClock, servers: ScriptedServers) -> None:
-    with trio.move_on_after(3) as scope:
-        async with connect(protocol="stomp"):
-            servers.last.answers = False
-    assert scope.cancelled_caught
-    assert trio.current_time() == 3
-    assert servers.network.ours[0].closed
-
-
-async def test_after_leaving_everything_says_so(autojump_clock: MockClock, servers: ScriptedServers) -> None:
-    async with connect(protocol="stomp") as client:
-        permit = await client.reserve()
-    with pytest.raises(trio.ClosedResourceError):
-        await client.publish("/topic/x", b"")
-    with pytest.raises(trio.ClosedResourceError):
-        await client.reserve()
-    with pytest.raises(trio.ClosedResourceError):
-        await client.request("/topic/x", b"")
-    with pytest.raises(trio.ClosedResourceError):
-        permit.send("/topic/x", b"")
-    with pytest.raises(trio.ClosedResourceError):
-        async with client.subscribe("/topic/x"):
-            pass
-    with pytest.raises(trio.ClosedResourceError):
-        async with client.transaction():
-            pass
-
-
-# -- heart-beats -------------------------------------------------------------------------------------------------------
+# -- heart-beats ------------------------------------------------------------------------------------------------------
 
 
 async def test_an_idle_client_beats_a_fifth_before_the_time(
@@ -364,134 +186,3 @@ async def test_bytes_of_an_unfinished_frame_are_signs_of_life(
         for byte in b"RECEIPT\nreceipt-id:unknown\n\n\0":
             await server.stream.send_all(bytes([byte]))
             await trio.sleep(19)
-
-
-# -- how an end is told ------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("end", "error", "received"),
-    [
-        (b"ERROR\nmessage:no\n\n\0", ServerRefused, ServerRefused),
-        (b"", trio.BrokenResourceError, trio.EndOfChannel),
-        (b"MESS", trio.BrokenResourceError, trio.BrokenResourceError),
-        (b"NONSENSE\n\n\0", ProtocolViolation, ProtocolViolation),
-    ],
-)
-async def test_all_who_wait_hear_of_the_end_at_once(
-    autojump_clock: MockClock,
-    servers: ScriptedServers,
-    end: bytes,
-    error: type[Exception],
-    received: type[Exception],
-) -> None:
-    """Those who wait, and whoever comes later."""
-    async with connect(protocol="stomp") as client:
-        server = servers.last
-        async with client.subscribe("/topic/x") as subscription:
-            server.answers = False
-            receipt = (await client.reserve()).send("/topic/x", b"")
-
-            async def enter() -> None:
-                async with client.subscribe("/topic/y"):
-                    pass
-
-            async def commit() -> None:
-                async with client.transaction():
-                    pass
-
-            waits: dict[str, Callable[[], Awaitable[object]]] = {
-                "receive": subscription.receive,
-                "confirmed": receipt.confirmed,
-                "subscribe": enter,
-                "commit": commit,
-                "confirm": lambda: client.publish("/topic/x", b"", confirm=True),
-                "request": lambda: client.request("/topic/x", b""),
-            }
-            expected = {name: received if name == "receive" else error for name in waits}
-            told: dict[str, type[Exception]] = {}
-
-            async def tell(name: str) -> None:
-                try:
-                    await waits[name]()
-                except Exception as caught:  # noqa: BLE001  it is looked at below
-                    told[name] = type(caught)
-
-            async with trio.open_nursery() as nursery:
-                for name in waits:
-                    nursery.start_soon(tell, name)
-                await wait_all_tasks_blocked()
-                assert told == {}
-                await server.stream.send_all(end)
-                await server.stream.send_eof()
-            assert told == expected
-            told.clear()
-            for name in waits:
-                await tell(name)
-            assert told == expected
-    assert trio.current_time() == 0
-
-
-async def test_publishers_in_line_hear_of_the_end(autojump_clock: MockClock, servers: ScriptedServers) -> None:
-    told = 0
-    servers.network.buffer_bytes = 100
-    with pytest.raises(trio.BrokenResourceError, match="1 messages were not sent"):
-        async with connect(protocol="stomp", limits=Limits(mailbox_bytes_max=1)) as client:
-            servers.last.pause()
-            await client.publish("/topic/x", bytes(1000))
-
-            async def publish() -> None:
-                nonlocal told
-                with pytest.raises(trio.BrokenResourceError, match="the connection broke"):
-                    await client.publish("/topic/x", b"waits")
-                told += 1
-
-            async with trio.open_nursery() as nursery:
-                for _ in range(3):
-                    nursery.start_soon(publish)
-                await wait_all_tasks_blocked()
-                servers.last.stream.reset()
-    assert told == 3
-    assert trio.current_time() == 0
-
-
-async def test_why_the_server_stopped_reading_is_found_out(autojump_clock: MockClock, servers: ScriptedServers) -> None:
-    """A write fails before what the server said is read: the error says what it said, not that the write failed."""
-    servers.network.buffer_bytes = 10
-    with pytest.raises(trio.BrokenResourceError, match="1 messages were not sent: the server said: 'enough'"):
-        async with connect(protocol="stomp") as client:
-            server = servers.last
-            server.pause()
-            async with trio.open_nursery() as nursery:
-
-                @nursery.start_soon
-                async def publish() -> None:
-                    with pytest.raises(ServerRefused, match="enough"):
-                        await client.publish("/topic/x", bytes(1000), confirm=True)
-
-                await wait_all_tasks_blocked()
-                server.stream._receiving.broken = True  # its end is closed for what we send, and open for what it says
-                server.stream._receiving.changed.unpark_all()
-                await trio.sleep(1)
-                await server.stream.send_all(b"ERROR\nmessage:enough\n\n\0")
-                await server.stream.send_eof()
-
-
-async def test_a_server_that_does_not_say_why_it_stopped_reading_is_not_waited_for_for_ever(
-    autojump_clock: MockClock, servers: ScriptedServers
-) -> None:
-    servers.network.buffer_bytes = 10
-    with pytest.raises(trio.BrokenResourceError, match="1 messages were not sent: the connection broke"):
-        async with connect(protocol="stomp", limits=Limits(farewell_seconds_max=3), heart_beat_seconds=None) as client:
-            servers.last.pause()
-            async with trio.open_nursery() as nursery:
-
-                @nursery.start_soon
-                async def publish() -> None:
-                    with pytest.raises(trio.BrokenResourceError, match="the connection broke"):
-                        await client.publish("/topic/x", bytes(1000), confirm=True)
-
-                await wait_all_tasks_blocked()
-                servers.last.stream._receiving.broken = True
-                servers.last.stream._receiving.changed.unpark_all()
-    assert trio.current_time() == 3

@@ -17,6 +17,8 @@ from trio_broker.limits import BATCH_COST, MESSAGE_COST, Limits, Overflow
 from trio_broker.message import AckMode, Batch, Delivery, Message, Part
 from trio_broker.wire import FRAMED, frame
 
+ACKING = [AckMode.CLIENT, AckMode.CLIENT_INDIVIDUAL]
+
 ALL = 1 << 30
 """More bytes than any test holds: `take` everything."""
 
@@ -48,6 +50,16 @@ def tries(deliveries: Iterable[Delivery]) -> list[tuple[bytes, int]]:
         for delivery in deliveries
         for message, tried in zip(delivery.batch, delivery.attempts or [0] * len(delivery), strict=True)
     ]
+
+
+def drain(subscription: LocalSubscription) -> list[Message]:
+    """All that can be received without waiting."""
+    messages = []
+    while True:
+        try:
+            messages.append(subscription.receive_nowait())
+        except trio.WouldBlock:
+            return messages
 
 
 class CountingCodec:

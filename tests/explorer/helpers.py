@@ -1,14 +1,17 @@
-"""What a bug and its cure have to show under exploration."""
+"""What a bug and its cure have to show under exploration, and what several test modules explore."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import pytest
+import trio
 
 from trio_broker.explorer import Exploration, ScenarioFailed, explore, replay
 from trio_broker.explorer.plan import Plan
 from trio_broker.explorer.result import Scenario
+
+JOBS = [1, 2, 3]  # what the planted hazards work on
 
 
 def failing(
@@ -44,3 +47,26 @@ def holding(scenario: Scenario, **options: Any) -> Exploration:
 def tokens(result: Exploration) -> list[Plan]:
     """The plans of all failures."""
     return [Plan.parse(failure.token) for failure in result.failures]
+
+
+async def two_tasks() -> None:
+    """What most tests explore: a few steps, two tasks, two scopes."""
+
+    async def child() -> None:
+        for _ in range(2):
+            await trio.lowlevel.checkpoint()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(child, name="child")
+        await trio.lowlevel.checkpoint()
+
+
+async def breaks_when_cancelled() -> None:
+    """The same with a defect: whatever ends it early, another error comes of it."""
+    is_done = False
+    try:
+        await two_tasks()
+        is_done = True
+    finally:
+        if not is_done:
+            raise ZeroDivisionError

@@ -1,4 +1,4 @@
-"""To plan a fault, to cancel at a chosen step, and to ask whether something would wait for ever."""
+"""To connect, to plan a fault, to cancel at a chosen step, and to ask whether something would wait for ever."""
 
 from __future__ import annotations
 
@@ -6,10 +6,13 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import final
 
+import pytest
 import trio
 
 from trio_broker.explorer.faults import Fault, Operations, operations_of_this_run
-from trio_broker.explorer.network import NetworkStream
+from trio_broker.explorer.network import Network, NetworkListener, NetworkStream
+
+BOTH_MOMENTS = pytest.mark.parametrize("before", [False, True], ids=["after", "before"])
 
 
 @contextmanager
@@ -105,3 +108,15 @@ async def steps_of(operation: Callable[[], Awaitable[object]]) -> int:
     finally:
         trio.lowlevel.remove_instrument(instrument)
     return instrument.count
+
+
+async def expect(error: type[Exception], operation: Callable[[], Awaitable[object]]) -> None:
+    """It raises this."""
+    with pytest.raises(error):
+        await operation()
+
+
+async def connect_and_accept(network: Network, listener: NetworkListener) -> tuple[NetworkStream, NetworkStream]:
+    """Both ends of a new connection."""
+    ours = await network.connect(listener.port)
+    return ours, await listener.accept()

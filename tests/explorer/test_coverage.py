@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
+import sys
 from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
 
 import pytest
 import trio
@@ -185,3 +190,53 @@ def test_explorations_of_different_packages_cannot_be_added() -> None:
     watched = explore(visit_a_lock, watch=__name__, seeds=0)
     with pytest.raises(ValueError, match=r"they watched '.*test_coverage' and ''"):
         watched + explore(visit_a_lock, seeds=0)
+
+
+# -- the sites of a package -------------------------------------------------------------------------------------------
+
+
+COVERED = """\
+import trio
+
+
+async def work():
+    await trio.sleep(1)
+    await trio.lowlevel.cancel_shielded_checkpoint()
+
+
+async def never():
+    await trio.sleep(1)
+"""
+
+
+@pytest.fixture
+def covered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
+    (tmp_path / "covered").mkdir()
+    (tmp_path / "covered" / "__init__.py").write_text("")
+    (tmp_path / "covered" / "work.py").write_text(COVERED)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    yield importlib.import_module("covered.work")
+    for name in ("covered", "covered.work"):
+        del sys.modules[name]
+
+
+def test_the_sites_that_were_reached_are_told(covered: ModuleType) -> None:
+    result = explore(covered.work, watch="covered", seeds=1)
+    assert {(site.line, site.function) for site in result.sites} == {(5, "work"), (6, "work"), (10, "never")}
+    assert {site.line for site in result.delivered} == {5}
+    assert {site.line for site in result.woken} == {5, 6}
+    assert {site.line for site in result.sites_reached} == {5}
+    assert {site.line for site in result.sites_missed} == {6, 10}
+
+
+def test_the_end_of_a_sleep_is_no_cancellation(covered: ModuleType) -> None:
+    result = explore(covered.work, watch="covered", seeds=0, tasks=["nobody"], interrupts=False)
+    assert not result.delivered
+
+
+def test_without_a_package_to_watch_no_site_is_told(covered: ModuleType) -> None:
+    result = explore(covered.work, seeds=1)
+    assert not result.sites
+    assert not result.delivered
+    assert not result.woken
+    assert not result.sites_missed

@@ -11,13 +11,15 @@ import contextlib
 import json
 import queue
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Protocol, final
 
 import stomp
 import stompman
 import trio
+from stompman.connection import AbstractConnection, Connection
+from stompman.frames import AnyServerFrame
 
 from trio_broker.client import framed
 
@@ -52,6 +54,7 @@ class Listener(stomp.ConnectionListener):  # type: ignore[misc]  # stomp.py has 
         self.receipts: queue.Queue[str] = queue.Queue()
         self.errors: queue.Queue[Got] = queue.Queue()
         self.disconnected: queue.Queue[None] = queue.Queue()
+        self.beats: queue.Queue[None] = queue.Queue()
 
     def on_message(self, frame: Any) -> None:
         self.messages.put(Got(frame.headers, frame.body))
@@ -65,6 +68,9 @@ class Listener(stomp.ConnectionListener):  # type: ignore[misc]  # stomp.py has 
     def on_disconnected(self) -> None:
         self.disconnected.put(None)
 
+    def on_heartbeat(self) -> None:
+        self.beats.put(None)
+
     def receipt(self, receipt_id: str) -> None:
         """Wait for the next receipt, which must be this."""
         assert self.receipts.get(timeout=PATIENCE_SECONDS) == receipt_id
@@ -72,6 +78,10 @@ class Listener(stomp.ConnectionListener):  # type: ignore[misc]  # stomp.py has 
     def message(self) -> Got:
         """Wait for the next message."""
         return self.messages.get(timeout=PATIENCE_SECONDS)
+
+    def beat(self) -> None:
+        """Wait for the server's next heart-beat."""
+        self.beats.get(timeout=PATIENCE_SECONDS)
 
 
 @contextlib.contextmanager
@@ -127,10 +137,25 @@ class StompPy:
                 connection.ack(message.headers["ack"])
 
 
-def stompman_client(port: int) -> stompman.Client:
-    """A client of stompman."""
+def stompman_client(port: int, connection_class: type[AbstractConnection] = Connection) -> stompman.Client:
+    """A client of stompman, and of what class its connections are."""
     server = stompman.ConnectionParameters("127.0.0.1", port, login="somebody", passcode=":=secret")
-    return stompman.Client([server])
+    return stompman.Client([server], connection_class=connection_class)
+
+
+def telling_connection(beats: asyncio.Queue[AbstractConnection]) -> type[AbstractConnection]:
+    """A class of connections for stompman, which put themselves into a queue at each heart-beat of the server."""
+
+    class Telling(Connection):
+        async def read_frames(  # noqa: ASYNC900  it is stompman's that this takes the place of
+            self,
+        ) -> AsyncGenerator[AnyServerFrame, None]:
+            async for frame in super().read_frames():
+                if isinstance(frame, stompman.HeartbeatFrame):
+                    beats.put_nowait(self)
+                yield frame
+
+    return Telling
 
 
 @final

@@ -6,8 +6,9 @@ from typing import Any, Literal
 
 import pytest
 import stompman
+from stompman.connection import AbstractConnection
 
-from tests.interop.clients import Stompman, stompman_client
+from tests.interop.clients import Stompman, stompman_client, telling_connection
 
 
 def run(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
@@ -84,13 +85,15 @@ def test_transactions(port: int) -> None:
 
 
 def test_heart_beats(port: int) -> None:
-    """It beats every second, and gives up a server that does not for three."""
+    """It beats every second, and would leave a server that does not for three; ours would end it after two."""
     lost: list[stompman.ErrorFrame] = []
 
     async def main() -> None:
-        async with stompman_client(port) as client:
+        beats: asyncio.Queue[AbstractConnection] = asyncio.Queue()
+        async with stompman_client(port, telling_connection(beats)) as client:
             client.on_error_frame = lost.append
-            await asyncio.sleep(4)
+            first, *others = [await beats.get() for _ in range(5)]
+            assert all(connection is first for connection in others), "it has connected again"
             await client.send(b"", "/queue/stompman beats", receipt_timeout=10)
 
     run(main)

@@ -17,6 +17,8 @@ from trio.testing import wait_all_tasks_blocked
 from tests.server.streams import MemoryListener, MemoryStream
 from trio_broker import Broker, Limits, Server, open_broker, serve
 
+STALL_SECONDS_MAX = Limits().stall_seconds_max
+
 HANG_SECONDS = 100_000.0
 """Virtual time after which a test is given up that waits for what never comes: an autojump clock gets there at once.
 Without it, nothing to wait for is a clock that stands still."""
@@ -214,6 +216,31 @@ async def until(happened: Callable[[], bool]) -> None:
     """Wait for something that the kernel or another task brings about, without letting time pass for it."""
     while not happened():  # noqa: ASYNC110  there is no event to wait for in what is looked at
         await trio.lowlevel.checkpoint()
+
+
+async def publish_all(broker: Broker, channel: str, bodies: list[bytes]) -> None:
+    """Publish these one after the other, in process."""
+    for body in bodies:
+        await broker.publish(channel, body)
+
+
+async def collect(peer: Peer, count: int) -> list[bytes]:
+    """The next so many payloads."""
+    payloads = []
+    for _ in range(count):
+        payload = await peer.receive()
+        assert payload is not None
+        payloads.append(payload)
+    return payloads
+
+
+async def settled_cost(broker: Broker) -> int:
+    """What the broker holds once its writers can write no more."""
+    cost = -1
+    while cost != broker.memory.cost:
+        cost = broker.memory.cost
+        await wait_all_tasks_blocked(0.05)
+    return cost
 
 
 @final

@@ -12,6 +12,7 @@ from trio.testing import wait_all_tasks_blocked
 from tests.server.house import House, TcpHouse
 from tests.server.streams import MemoryStream
 
+LARGE = bytes(1_000_000)
 CONNECT = b"CONNECT\naccept-version:1.2\nhost:x\n\n\0"
 
 

@@ -5,11 +5,16 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Sequence
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 
 from trio_broker.limits import Limits
-from trio_broker.wire import Command, Fail, FramedServerSession, Publish, Subscribe
+from trio_broker.message import Batch
+from trio_broker.wire import FRAMED, Command, Fail, FramedServerSession, Publish, Subscribe
+
+EVERY_BYTE = bytes(range(256))
+ALL_AND_DRIPPED = pytest.mark.parametrize("dripped", [False, True], ids=["at once", "dripped"])
 
 SMALL = Limits(frame_bytes_max=64, channel_bytes_max=16)
 
@@ -102,3 +107,13 @@ def greeted(limits: Limits | None = None, channel: str = "/null") -> FramedServe
     session = FramedServerSession(limits or Limits())
     session.receive_data(framed(channel))
     return session
+
+
+def batch_of(*bodies: bytes, channel: str = "/topic/a") -> Batch:
+    """A batch as a session makes it."""
+    return Batch(channel, [framed(body) for body in bodies], FRAMED)
+
+
+def reads_of(data: bytes, dripped: bool) -> list[bytes]:
+    """One read or as many as there are bytes."""
+    return drip(data) if dripped else [data]

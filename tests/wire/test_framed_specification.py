@@ -12,11 +12,9 @@ TEXT = (ROOT / "docs" / "framed.md").read_text(encoding="utf-8")
 CLAUSES = [int(number) for number in re.findall(r"^- \*\*F-(\d+)\*\* ", TEXT, re.MULTILINE)]
 ROWS = re.findall(r"^\| F-(\d+) \| (.+) \|$", TEXT, re.MULTILINE)
 FILES = {
-    "framed": "tests/wire/test_framed.py",
-    "properties": "tests/wire/test_framed_properties.py",
-    "conformance": "tests/wire/test_framed_conformance.py",
-    "message": "tests/test_message.py",
-}
+    name: f"tests/wire/test_framed_{name}.py"
+    for name in ("frames", "deliveries", "limits", "violations", "properties", "conformance")
+} | {"message": "tests/test_message.py"}
 
 
 def clauses_in(name: str) -> set[int]:

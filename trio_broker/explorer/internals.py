@@ -1,6 +1,6 @@
 """The private parts of Trio that the explorer stands on, all in one place.
 
-Trio promises nothing about them. Each has a canary in tests/explorer/test_internals.py that fails when a new version
+Trio promises nothing about them. Each has a canary in tests/explorer/test_internals_*.py that fails when a new version
 of Trio changes what is relied on here; checked with 0.31 to 0.35.
 """
 

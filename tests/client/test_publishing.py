@@ -1,4 +1,4 @@
-"""Publishing over the network: whole frames or nothing, in order, with back-pressure, and an honest end."""
+"""Connecting and publishing over the network: whole frames or nothing, in order, with back-pressure."""
 
 import contextlib
 
@@ -7,13 +7,11 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from tests.client.moments import cancelled_after
-from tests.client.network import Network
-from tests.server.house import cut_frames, frame, numbered, open_tcp_house, until
+from tests.client.network import Network, bodies_in
+from tests.server.house import cut_frames, numbered, open_tcp_house, until
 from tests.server.streams import MemoryStream
 from trio_broker import BrokerError, InvalidChannel, Limits, MessageTooLarge
 from trio_broker.client.framed import connect
-
-HELLO = frame(b"/null")
 
 
 async def drink(stream: MemoryStream, *, at_a_time: int = 65_536) -> bytes:
@@ -24,17 +22,7 @@ async def drink(stream: MemoryStream, *, at_a_time: int = 65_536) -> bytes:
     return bytes(data)
 
 
-def bodies_in(data: bytes, channel: bytes) -> list[bytes]:
-    """What was published in these bytes, which must be the first frame and then whole pairs for one channel."""
-    payloads, torn = cut_frames(data)
-    assert payloads[:1] == [b"/null"]
-    assert torn == b""
-    assert payloads[1::2] == [channel] * (len(payloads) // 2)
-    assert len(payloads) % 2 == 1
-    return payloads[2::2]
-
-
-# -- against a real server ---------------------------------------------------------------------------------------------
+# -- against a real server --------------------------------------------------------------------------------------------
 
 
 async def test_publish_and_subscribe_over_tcp() -> None:
@@ -92,14 +80,7 @@ async def test_the_broker_drains() -> None:
                     await client.publish("/topic/x", b"anyone?")
 
 
-async def test_leaving_after_the_broker_went_is_no_error_if_all_was_sent() -> None:
-    async with open_tcp_house() as house, connect("127.0.0.1", house.server.port) as client:
-        await client.publish("/topic/x", b"sent")
-        await until(lambda: house.broker.statistics().published == 1)
-        await house.server.drain()
-
-
-# -- what is refused before it is handed over --------------------------------------------------------------------------
+# -- what is refused before it is handed over -------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -122,7 +103,7 @@ async def test_refused_and_nothing_is_sent(
     assert bodies_in(await drink(network.reached[0]), b"/topic/x") == [bytes(1000)]
 
 
-# -- atomic under cancellation -----------------------------------------------------------------------------------------
+# -- atomic under cancellation ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("write_bytes_max", [1, 5, 1000])
@@ -201,7 +182,16 @@ async def test_cancelled_while_the_broker_reads_slowly_over_tcp() -> None:
             jobs.receive_nowait()
 
 
-# -- back-pressure -----------------------------------------------------------------------------------------------------
+async def test_connecting_is_cancelled_at_every_moment(autojump_clock: MockClock, network: Network) -> None:
+    """Whatever was opened is closed."""
+    for moment in range(20):
+        async with cancelled_after(moment) as scope, connect() as client, client.subscribe("/topic/x"):
+            await trio.sleep_forever()
+        assert scope.cancelled_caught
+        assert all(stream.closed for stream in network.ours)
+
+
+# -- back-pressure ----------------------------------------------------------------------------------------------------
 
 
 async def test_a_broker_that_does_not_read_makes_publishers_wait(autojump_clock: MockClock, network: Network) -> None:
@@ -239,176 +229,3 @@ async def test_one_large_message_always_gets_through(autojump_clock: MockClock, 
             await client.publish("/topic/x", bytes(500_000))
             await client.publish("/topic/x", b"next")
     assert received == [bytes(500_000), b"next"]
-
-
-# -- the end -----------------------------------------------------------------------------------------------------------
-
-
-async def test_leaving_sends_what_was_handed_over(autojump_clock: MockClock, network: Network) -> None:
-    network.buffer_bytes = 100
-    received = bytearray()
-    async with trio.open_nursery() as nursery:
-        async with connect(limits=Limits(farewell_seconds_max=60)) as client:
-
-            async def read_slowly() -> None:
-                while data := await network.reached[0].receive_some(100):
-                    received.extend(data)
-                    await trio.sleep(1)
-
-            for body in numbered(10, 200):
-                await client.publish("/topic/x", body)
-            nursery.start_soon(read_slowly)
-    assert bodies_in(bytes(received), b"/topic/x") == numbered(10, 200)
-    assert 20 < trio.current_time() < 30
-
-
-async def test_leaving_takes_no_time_with_nothing_to_send(autojump_clock: MockClock, network: Network) -> None:
-    async with connect() as client:
-        await client.publish("/topic/x", b"sent")
-        await wait_all_tasks_blocked()
-    assert trio.current_time() == 0
-    assert network.ours[0].closed
-
-
-async def test_leaving_says_when_not_all_was_sent(autojump_clock: MockClock, network: Network) -> None:
-    network.buffer_bytes = 10
-    with pytest.raises(trio.BrokenResourceError, match=r"^2 messages were not sent: the broker took nothing for 5 s$"):
-        async with connect(limits=Limits(farewell_seconds_max=5)) as client:
-            await client.publish("/topic/x", b"one")
-            await client.publish("/topic/x", b"two")
-    assert trio.current_time() == 5
-    assert network.ours[0].closed
-
-
-async def test_leaving_says_when_the_connection_broke(autojump_clock: MockClock, network: Network) -> None:
-    network.buffer_bytes = 10
-    with pytest.raises(trio.BrokenResourceError, match=r"^1 message.* not sent: the connection broke"):
-        async with connect() as client:
-            await client.publish("/topic/x", b"lost")
-            await wait_all_tasks_blocked()
-            network.reached[0].reset()
-            await wait_all_tasks_blocked()
-    assert trio.current_time() == 0
-
-
-@pytest.mark.parametrize("how", ["reset", "aclose"])
-async def test_publishers_that_wait_hear_that_the_connection_broke(
-    autojump_clock: MockClock, network: Network, how: str
-) -> None:
-    """At once, all of them, and whoever comes later."""
-    network.buffer_bytes = 10
-    broken = 0
-
-    with contextlib.suppress(trio.BrokenResourceError):  # on leaving: the first was not sent
-        async with connect(limits=Limits(mailbox_bytes_max=1)) as client, trio.open_nursery() as nursery:
-            await client.publish("/topic/x", b"fills the mailbox")
-
-            async def publish() -> None:
-                nonlocal broken
-                with pytest.raises(trio.BrokenResourceError):
-                    await client.publish("/topic/x", b"waits")
-                broken += 1
-
-            for _ in range(3):
-                nursery.start_soon(publish)
-            await wait_all_tasks_blocked()
-            if how == "reset":
-                network.reached[0].reset()
-            else:
-                await network.reached[0].aclose()
-            await wait_all_tasks_blocked()
-            assert broken == 3
-            await publish()
-    assert broken == 4
-    assert trio.current_time() == 0
-
-
-async def test_publish_after_leaving(autojump_clock: MockClock, network: Network) -> None:
-    async with connect() as client:
-        pass
-    with pytest.raises(trio.ClosedResourceError):
-        await client.publish("/topic/x", b"too late")
-
-
-async def test_publishers_that_wait_while_the_block_is_left(autojump_clock: MockClock, network: Network) -> None:
-    """A task from outside the block, in line when it is left, was not handed its message over."""
-    network.buffer_bytes = 10
-    async with trio.open_nursery() as nursery:
-        with pytest.raises(trio.BrokenResourceError, match=r"^1 message"):
-            async with connect(limits=Limits(mailbox_bytes_max=1)) as client:
-                await client.publish("/topic/x", b"fills the mailbox")
-
-                async def publish() -> None:
-                    with pytest.raises(trio.ClosedResourceError):
-                        await client.publish("/topic/x", b"waits")
-
-                nursery.start_soon(publish)
-                nursery.start_soon(publish)
-                await wait_all_tasks_blocked()
-
-
-class OfTheBody(Exception):
-    pass
-
-
-async def test_an_exception_of_the_body_leaves_as_itself(autojump_clock: MockClock, network: Network) -> None:
-    """Not in a group, at once, with the connection closed, although something was not sent."""
-    network.buffer_bytes = 10
-    with pytest.raises(OfTheBody):
-        async with connect() as client:
-            await client.publish("/topic/x", b"not sent")
-            await wait_all_tasks_blocked()
-            raise OfTheBody
-    assert trio.current_time() == 0
-    assert network.ours[0].closed
-
-
-async def test_an_exception_of_the_body_under_cancellation(autojump_clock: MockClock, network: Network) -> None:
-    """A cancellation that has not been delivered yet does not swallow it."""
-    with pytest.raises(OfTheBody):
-        with trio.CancelScope() as scope:
-            async with connect():
-                await wait_all_tasks_blocked()
-                scope.cancel()
-                raise OfTheBody
-    assert network.ours[0].closed
-
-
-async def test_an_exception_of_the_body_when_the_connection_broke(autojump_clock: MockClock, network: Network) -> None:
-    with pytest.raises(OfTheBody):
-        async with connect() as client:
-            await client.publish("/topic/x", b"x")
-            network.reached[0].reset()
-            await wait_all_tasks_blocked()
-            raise OfTheBody
-    assert network.ours[0].closed
-
-
-async def test_a_cancelled_block_is_closed_at_once(autojump_clock: MockClock, network: Network) -> None:
-    network.buffer_bytes = 10
-    with trio.move_on_after(3) as scope:
-        async with connect() as client:
-            await client.publish("/topic/x", b"not sent")
-            await trio.sleep_forever()
-    assert scope.cancelled_caught
-    assert trio.current_time() == 3
-    assert network.ours[0].closed
-
-
-async def test_cancelled_while_it_sends_what_was_handed_over(autojump_clock: MockClock, network: Network) -> None:
-    network.buffer_bytes = 10
-    with trio.move_on_after(3) as scope:
-        async with connect(limits=Limits(farewell_seconds_max=60)) as client:
-            await client.publish("/topic/x", b"not sent")
-    assert scope.cancelled_caught
-    assert trio.current_time() == 3
-    assert network.ours[0].closed
-
-
-async def test_connecting_is_cancelled_at_every_moment(autojump_clock: MockClock, network: Network) -> None:
-    """Whatever was opened is closed."""
-    for moment in range(20):
-        async with cancelled_after(moment) as scope, connect() as client, client.subscribe("/topic/x"):
-            await trio.sleep_forever()
-        assert scope.cancelled_caught
-        assert all(stream.closed for stream in network.ours)
