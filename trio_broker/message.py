@@ -13,18 +13,19 @@ import enum
 import math
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from types import MappingProxyType
-from typing import Any, Final, Protocol, TypeAlias, final
+from typing import Any, Final, Protocol, Self, TypeAlias, final
 
 import trio
 
 from trio_broker.errors import InvalidChannel
+from trio_broker.headers import NO_HEADERS
 from trio_broker.limits import BATCH_COST, MESSAGE_COST
 
 __all__ = [
     "PLAIN",
     "AckMode",
     "Batch",
+    "BoundSettler",
     "Codec",
     "Delivery",
     "Message",
@@ -36,8 +37,6 @@ __all__ = [
 
 Part: TypeAlias = Any
 """One message as it arrived; opaque to all but the batch's codec."""
-
-_NO_HEADERS: Final[Mapping[str, str]] = MappingProxyType({})
 
 TEMPORARY: Final = "/queue/temporary/"
 """How the names of temporary queues begin, to which only one connection subscribes."""
@@ -69,22 +68,35 @@ class Settler(Protocol):
         ...
 
 
+class BoundSettler:
+    """A `Settler` that stays where it is: copies of its messages share it, and it is not pickled with them."""
+
+    __slots__ = ()
+
+    def __deepcopy__(self, memo: object) -> Self:
+        return self
+
+    def __reduce__(self) -> tuple[type[None], tuple[()]]:
+        return type(None), ()
+
+
 @final
 @dataclasses.dataclass(frozen=True, slots=True)
 class Message:
-    """One message, as a person's code sees it.
+    """One message, as a person's code sees it. A copy settles the same message; what was pickled settles nothing.
 
     Attributes:
         channel: the name it was published under.
         body: its payload, exactly as it was sent.
-        headers: what was published with it; the framed protocol carries none.
+        headers: what was published with it, and nothing of the protocol that brought it, so that a message can be
+            published anew with them; the framed protocol carries none.
         dropped_before: how many messages this subscription lost to its overflow policy right before this one.
         redelivered: somebody, perhaps this very subscriber, may have had it before.
     """
 
     channel: str
     body: bytes
-    headers: Mapping[str, str] = dataclasses.field(default_factory=lambda: _NO_HEADERS)
+    headers: Mapping[str, str] = dataclasses.field(default_factory=lambda: NO_HEADERS, hash=False)
     dropped_before: int = 0
     redelivered: bool = False
     _settler: Settler | None = dataclasses.field(default=None, repr=False, compare=False)
@@ -92,6 +104,9 @@ class Message:
 
     def ack(self) -> None:
         """It has been dealt with. Nothing where there is nothing to settle; idempotent.
+
+        Raises:
+            ValueError: over STOMP, with ``ack="client"``: it would settle messages that an open transaction settles.
 
         Cancellation: never; this is synchronous.
         """
@@ -103,6 +118,9 @@ class Message:
 
         Args:
             requeue: whether it goes back to its queue, where it stood; otherwise it is given up.
+
+        Raises:
+            ValueError: to give it up, as `ack`. To let it go back is never refused.
 
         Cancellation: never; this is synchronous.
         """
@@ -119,10 +137,10 @@ class Message:
         """
         try:
             yield self
+            self.ack()
         except BaseException:
             self.nack()
             raise
-        self.ack()
 
 
 class Codec(Protocol):

@@ -141,7 +141,7 @@ async def test_what_expired_tells_the_losses_that_came_before_it(
     assert house.broker.statistics().expired == 1
 
 
-async def test_what_expired_in_the_backlog_is_not_dealt_out(
+async def test_what_expired_in_the_backlog_is_not_dealt_out_and_keeps_nobody_out(
     bench: Callable[..., Bench], autojump_clock: MockClock
 ) -> None:
     late = mortal(QUEUE, 1, *numbers(0, 50))
@@ -150,8 +150,11 @@ async def test_what_expired_in_the_backlog_is_not_dealt_out(
     assert house.broker.offer(mortal(QUEUE, 10, b"50"))
     async with trio.open_nursery() as nursery:
         nursery.start_soon(house.broker.publish, QUEUE, b"51")
-        await trio.sleep(5)
+        await trio.sleep(0.9)
         assert house.waiting(QUEUE) == 1
+        await trio.sleep(0.2)
+        assert house.waiting(QUEUE) == 0
+        assert house.broker.statistics().expired == 50
         worker = house.worker(QUEUE, credit=1)
         assert worker.held == 1
     assert list(worker.given()) == [b"50"]
@@ -159,6 +162,19 @@ async def test_what_expired_in_the_backlog_is_not_dealt_out(
     assert list(worker.given()) == [b"51"]
     assert house.broker.statistics().expired == 50
     house.check_queue_conserved()
+
+
+async def test_what_expired_behind_what_has_not_waits_for_its_turn(
+    bench: Callable[..., Bench], autojump_clock: MockClock
+) -> None:
+    first = mortal(QUEUE, 10, *numbers(0, 50))
+    house = bench(backlog_bytes_max=first.cost + 1)
+    assert house.broker.offer(first)
+    assert house.broker.offer(mortal(QUEUE, 1, b"50"))
+    await trio.sleep(5)
+    with pytest.raises(trio.WouldBlock):
+        house.broker.publish_nowait(QUEUE, b"51")
+    assert house.broker.statistics().expired == 0
 
 
 async def test_what_comes_back_late_has_expired(bench: Callable[..., Bench], autojump_clock: MockClock) -> None:

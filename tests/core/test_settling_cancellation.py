@@ -107,7 +107,7 @@ async def test_the_end_of_the_broker_and_of_patience_while_several_channels_are_
     broker = Broker(Limits(backlog_bytes_max=1))
     broker.publish_nowait(QUEUE, b"held")
     batches = [plain_batch(Message(channel, b"together")) for channel in (OTHER, QUEUE)]
-    with pytest.raises(PublishStalled, match="/queue/other, /queue/q"):
+    with pytest.raises(PublishStalled, match="'/queue/q' took no message"):
         await broker.publish_all(batches, 7)
     assert trio.current_time() == 7
     async with trio.open_nursery() as nursery:

@@ -9,6 +9,7 @@ from tests.mutations.variants import ByHand
 __all__ = ["CLIENT"]
 
 CLIENT_FILE: Final = "trio_broker/client/framed.py"
+SUBSCRIPTION_FILE: Final = "trio_broker/client/framed_subscription.py"
 
 CLIENT: Final = (
     # -- the client ----------------------------------------------------------------------------------------------------
@@ -114,14 +115,14 @@ CLIENT: Final = (
     ),
     ByHand(
         "client-says-hello-before-its-try",
-        CLIENT_FILE,
+        SUBSCRIPTION_FILE,
         "    try:\n        await stream.send_all(session.hello())\n        yield subscription\n",
         "    await stream.send_all(session.hello())\n    try:\n        yield subscription\n",
         "cancelled while entering, the connection stays open",
     ),
     ByHand(
         "client-takes-before-it-has-read",
-        CLIENT_FILE,
+        SUBSCRIPTION_FILE,
         "            return Message(self.channel, self._waiting.popleft())\n",
         "            payload = self._waiting.popleft()\n"
         "        await trio.lowlevel.checkpoint()\n"
@@ -130,14 +131,14 @@ CLIENT: Final = (
     ),
     ByHand(
         "client-readers-race",
-        CLIENT_FILE,
+        SUBSCRIPTION_FILE,
         "        async with self._reading:\n            while not self._waiting:\n",
         "        if True:\n            while not self._waiting:\n",
         "two tasks on one stream",
     ),
     ByHand(
         "client-ends-inside-a-frame",
-        CLIENT_FILE,
+        SUBSCRIPTION_FILE,
         "self._over = trio.EndOfChannel() if cut_off is None else trio.BrokenResourceError(cut_off)",
         "self._over = trio.EndOfChannel()",
         "an end inside a frame is taken for an orderly one",

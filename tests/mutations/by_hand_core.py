@@ -93,7 +93,7 @@ CORE: Final = (
     ByHand(
         "line-open-to-latecomers",
         LINE,
-        '        if self.closed:\n            scope.cancel(reason="the broker is draining")\n',
+        '            if self.closed:\n                scope.cancel(reason="the broker is draining")\n',
         "",
         "who stands in line after the end waits for ever",
     ),

@@ -86,8 +86,8 @@ PUMPS: Final = (
     ByHand(
         "the-rest-is-not-flushed",
         SPEAKER,
-        "        self.is_writing = False\n        self._stand_in_line()\n",
-        "        self.is_writing = False\n",
+        "            act()\n        self._stand_in_line()\n\n    async def _send_rest",
+        "            act()\n\n    async def _send_rest",
         "what came while a writer waited is never written",
     ),
     ByHand(

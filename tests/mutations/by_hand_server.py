@@ -99,8 +99,8 @@ SERVER: Final = (
     ByHand(
         "digested-while-blocked",
         READER,
-        "        if self._blocked:\n            return False\n",
-        "",
+        "        return not self._blocked and self._may_go_on()\n",
+        "        return self._may_go_on()\n",
         "what comes after a message that had to wait overtakes it",
     ),
     # -- the server ----------------------------------------------------------------------------------------------------

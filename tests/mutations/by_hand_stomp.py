@@ -155,54 +155,44 @@ STOMP: Final = (
     ),
     # -- several queues at once ----------------------------------------------------------------------------------------
     ByHand(
-        "together-keeps-a-head",
-        CHANNEL,
-        "        for head in heads:\n            head.release()\n",
-        "        for head in heads[1:]:\n            head.release()\n",
-        "nobody is ever again at the head of a line",
-        ("publishing_to_all", "transactions_in_opposite_order"),
-    ),
-    ByHand(
-        "together-in-any-order",
+        "together-looks-at-one",
         TRANSACTION,
-        "        for name in sorted({batch.channel for batch in batches}):\n"
-        "            channel = register.destination(name)\n"
-        "            if channel is not None:\n"
-        "                channels.append(channel)\n"
-        "        await publish_together",
-        "        for name in dict.fromkeys(batch.channel for batch in batches):\n"
-        "            channel = register.destination(name)\n"
-        "            if channel is not None:\n"
-        "                channels.append(channel)\n"
-        "        await publish_together",
-        "two who publish to the same queues wait for each other for ever",
-        ("publishing_to_all", "transactions_in_opposite_order"),
+        "                if channel is not ready and not _can_accept(channel, in_reserve):\n",
+        "                if ready is None and not _can_accept(channel, in_reserve):\n",
+        "there is room in one when there is none any more in the other",
+        ("room_in_one_that_is_taken_back", "publishing_to_all"),
     ),
     ByHand(
         "together-looks-once",
-        CHANNEL,
-        "            while any(not channel._has_room() or channel.memory.is_full for channel in channels):\n",
-        "            if any(not channel._has_room() or channel.memory.is_full for channel in channels):\n",
-        "there is room in one when there is none any more in the other",
-        ("room_in_one_that_is_taken_back",),
+        TRANSACTION,
+        "    while obstacle is not None:\n",
+        "    if obstacle is not None:\n",
+        "it is not accepted, and nobody says so",
+        ("room_in_one_that_is_taken_back", "publishing_to_all"),
     ),
     ByHand(
-        "together-forgets-the-end",
-        CHANNEL,
-        "            if not any(channel.line.closed for channel in channels):\n                accept()\n",
-        "            if True:\n                accept()\n",
-        "accepted by a broker that has ended, since the step that woke the publisher",
+        "together-in-part",
+        TRANSACTION,
+        "                    obstacle = channel\n                    return channel\n",
+        "                    obstacle = channel\n                    break\n",
+        "it is accepted though there is no room, and then once more",
+        ("room_in_one_that_is_taken_back", "publishing_to_all"),
+    ),
+    ByHand(
+        "together-forgets-where-it-stands",
+        TRANSACTION,
+        "            if channel is not obstacle:\n",
+        "            if True:\n",
+        "it stands in the line of a channel that nobody knows any more",
         ("the_end_while_some_publish_to_all",),
     ),
     ByHand(
-        "together-accepts-before-room",
-        CHANNEL,
-        "            while any(not channel._has_room() or channel.memory.is_full for channel in channels):\n",
-        "            accept()\n"
-        "            accept = int\n"
-        "            while any(not channel._has_room() or channel.memory.is_full for channel in channels):\n",
-        "it is accepted, and then waits for room, where it may be cancelled",
-        ("publishing_to_all",),
+        "together-without-reserve",
+        TRANSACTION,
+        "        accept = partial(_accept_all, register, batches, in_reserve, ready=obstacle)\n",
+        "        accept = partial(_accept_all, register, batches, False, ready=obstacle)\n",
+        "who waits for a topic loses its queue's reserve",
+        ("a_commit_in_reserve_that_waits_for_a_topic",),
     ),
     ByHand(
         "reserve-without-bound",
@@ -215,7 +205,7 @@ STOMP: Final = (
     ByHand(
         "reserve-for-nobody",
         DIALECT,
-        "        return len(self._ledger) > 0 and self._broker.offer_all((batch,), in_reserve=True)\n",
+        "        return self.has_unsettled and self._broker.offer_all((batch,), in_reserve=True)\n",
         "        return False\n",
         "workers that send before they settle lock each other",
         ("workers_that_send_before_they_settle",),
@@ -223,7 +213,7 @@ STOMP: Final = (
     ByHand(
         "reserve-for-everybody",
         DIALECT,
-        "        return len(self._ledger) > 0 and self._broker.offer_all((batch,), in_reserve=True)\n",
+        "        return self.has_unsettled and self._broker.offer_all((batch,), in_reserve=True)\n",
         "        return self._broker.offer_all((batch,), in_reserve=True)\n",
         "a queue that is full makes nobody wait",
         ("a_send_that_waits",),
@@ -232,26 +222,25 @@ STOMP: Final = (
     ByHand(
         "commit-settles-before-it-publishes",
         DIALECT,
-        "        if not self._broker.offer_all(self._batches(command), in_reserve=len(self._ledger) > 0):\n",
+        "        if not self._broker.offer_all(self._prepared(command), in_reserve=self.has_unsettled):\n",
         "        self._settle_all(command)\n"
-        "        if not self._broker.offer_all(self._batches(command), in_reserve=len(self._ledger) > 0):\n",
+        "        if not self._broker.offer_all(self._prepared(command), in_reserve=self.has_unsettled):\n",
         "what a transaction settles is settled though it is not carried out",
         ("transactions_that_are_given_up",),
     ),
     ByHand(
         "commit-that-waited-settles-nothing",
         DIALECT,
-        "            await self._broker.publish_all(self._batches(command), patience_seconds)\n"
-        "            self._settle_all(command)\n",
-        "            await self._broker.publish_all(self._batches(command), patience_seconds)\n",
+        "in_reserve=in_reserve)\n            self._settle_all(command)\n",
+        "in_reserve=in_reserve)\n",
         "a transaction that waited is carried out in part",
         ("a_transaction_that_waits_for_room",),
     ),
     ByHand(
         "commit-one-by-one",
         DIALECT,
-        "            await self._broker.publish_all(self._batches(command), patience_seconds)\n",
-        "            for batch in self._batches(command):\n"
+        "            await self._broker.publish_all(self._prepared(command), patience_seconds, in_reserve=in_reserve)\n",
+        "            for batch in self._prepared(command):\n"
         "                await self._broker.publish_batch(batch, patience_seconds)\n",
         "a transaction that waited is carried out in part",
         ("a_transaction_that_waits_for_room", "transactions_that_are_given_up"),
@@ -364,7 +353,7 @@ STOMP: Final = (
     ByHand(
         "transaction-grows-without-mark",
         READER,
-        "        if grows and memory.is_full:\n",
+        "        if grows and memory.is_full and not dialect.has_unsettled:\n",
         "        if False:\n",
         "open transactions fill the memory",
         ("a_transaction_that_outgrows_the_memory",),

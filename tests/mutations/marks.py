@@ -32,7 +32,7 @@ UNOBSERVABLE: Final[dict[str, str]] = {
         "a reader that ends by itself has given a reason, and who cancels it gives one first; only its deadline does "
         "not, and that is caught"
     ),
-    "await-at-put/client.framed.RemoteSubscription._receive_more#2": (
+    "await-at-put/client.framed_subscription.RemoteSubscription._receive_more#2": (
         "what was read is in the subscription's hands by then, for whoever receives next, and an end of the stream is "
         "read again"
     ),

@@ -263,7 +263,7 @@ async def unsubscribing_in_the_middle_of_a_write() -> None:
     async with trio.open_nursery() as nursery:
         await house.start(nursery)
         async with house.stomp() as leaves, house.stomp() as stays:
-            await _subscribed(leaves, prefetch=4)
+            await _subscribed(leaves, prefetch=6)
             house.publish(QUEUE, *((b"p %d " % number).ljust(200, b".") for number in range(4)))
             await trio.sleep(1)
             await leaves.say(leaves.session.unsubscribe("s", receipt="u"))

@@ -11,6 +11,7 @@ messages were given stands among them too.
 from __future__ import annotations
 
 import heapq
+import math
 from collections import deque
 from itertools import groupby, repeat
 from operator import itemgetter
@@ -75,6 +76,13 @@ class Backlog:
             delivery = delivery[start:]
         self._count(delivery, -1)
         return delivery
+
+    @property
+    def oldest_expires_at(self) -> float:
+        """When what stands at the front is of no use any more; infinite for never, and if nothing waits."""
+        if self._returned:
+            return self._returned[0][1].batch.expires_at
+        return self._fresh[0].batch.expires_at if self._fresh else math.inf
 
     def clear(self) -> int:
         """Give everything up; return how many messages that were."""

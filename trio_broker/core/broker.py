@@ -24,6 +24,7 @@ from trio_broker.core.outbox import Outbox
 from trio_broker.core.register import Register
 from trio_broker.core.statistics import BrokerStatistics, Counters
 from trio_broker.errors import MessageTooLarge
+from trio_broker.headers import SharedHeaders, check_headers
 from trio_broker.limits import Limits, Overflow
 from trio_broker.message import AckMode, Batch, Message, plain_batch, validate_channel
 
@@ -38,7 +39,8 @@ class Broker:
     """Channels and the verbs on them. Made by `open_broker`; one broker may have any number of servers.
 
     The verbs for programs are `publish`, `publish_nowait`, `subscribe` and `statistics`. A server uses `attach`,
-    `offer` and `publish_batch`, which speak of outboxes and batches.
+    `attach_temporary` and `open_ledger`, `offer` and `publish_batch`, `offer_all` and `publish_all`, which speak of
+    outboxes, ledgers and batches.
     """
 
     __slots__ = ("_channels", "_ledgers", "_register", "counters", "limits", "memory")
@@ -64,11 +66,14 @@ class Broker:
             channel: the name, 1 to ``channel_bytes_max`` bytes. One that starts with ``/queue`` is a queue, every
                 other a topic.
             body: the payload, at most ``frame_bytes_max`` bytes.
-            headers: what goes with it to subscribers whose protocol has headers.
+            headers: what goes with it to subscribers in process and to those whose protocol has headers. The names
+                that STOMP uses itself, `OWN_HEADERS`, cannot be among them.
 
         Raises:
             InvalidChannel: the name is not one.
             MessageTooLarge: the payload is over the limit.
+            TypeError: the payload is not bytes, or a header's name or value is not a string.
+            ValueError: a header has a name that STOMP uses itself.
             LimitReached: a queue would have to be made, and ``channels_max`` exist.
             BrokerDraining: the broker ended before there was room; the message has reached nobody.
 
@@ -221,21 +226,24 @@ class Broker:
         """
         return transaction.offer_all(self._register, batches, in_reserve=in_reserve)
 
-    async def publish_all(self, batches: Sequence[Batch], patience_seconds: float = math.inf) -> None:
-        """Accept all of these batches together, when the turn of each has come and there is room for each.
+    async def publish_all(
+        self, batches: Sequence[Batch], patience_seconds: float = math.inf, *, in_reserve: bool = False
+    ) -> None:
+        """Accept all of these batches together, when there is room for each.
 
         Args:
-            batches: for any channels. Their lines are taken in the order of their names, so that two who publish to
-                the same channels never wait for each other.
-            patience_seconds: how long to wait while none of these channels makes any progress.
+            batches: for any channels. Where there is no room this stands in line, in one channel at a time; others may
+                publish to those that have room meanwhile, also up to where these have none.
+            patience_seconds: how long to wait while the channel in whose line this stands makes no progress at all.
+            in_reserve: as for `offer_all`.
 
-        Raises: as `publish_batch`.
+        Raises: as `publish_batch`; and as `offer_all`, if ``in_reserve``.
 
         Cancellation: atomic. If this raises anything, `trio.Cancelled` included, none of the batches has reached
         anybody; they may be published again. No deadline but the caller's and ``patience_seconds``. Always a
         checkpoint.
         """
-        await transaction.publish_all(self._register, batches, patience_seconds)
+        await transaction.publish_all(self._register, batches, patience_seconds, in_reserve=in_reserve)
 
     async def publish_batch(self, batch: Batch, patience_seconds: float = math.inf) -> None:
         """Accept a batch when its turn has come and there is room.
@@ -265,9 +273,21 @@ class Broker:
 
     def _batch_of(self, channel: str, body: bytes, headers: Mapping[str, str] | None) -> Batch:
         validate_channel(channel, self.limits.channel_bytes_max)
+        if not isinstance(body, bytes):
+            body = _copy_of(body)
         if len(body) > self.limits.frame_bytes_max:
             raise MessageTooLarge(len(body), self.limits.frame_bytes_max)
-        return plain_batch(Message(channel, body) if headers is None else Message(channel, body, headers))
+        if headers is None:
+            return plain_batch(Message(channel, body))
+        check_headers(headers)
+        return plain_batch(Message(channel, body, SharedHeaders(headers)))
+
+
+def _copy_of(body: object) -> bytes:
+    """A payload that may change, as it is now."""
+    if not isinstance(body, bytearray | memoryview):
+        raise TypeError(f"a body of type {type(body).__name__}; bytes, bytearray and memoryview are allowed")
+    return bytes(body)
 
 
 @asynccontextmanager

@@ -11,8 +11,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import trio
 
@@ -26,7 +25,9 @@ if TYPE_CHECKING:
     from trio_broker.limits import Limits
     from trio_broker.message import Batch, Delivery
 
-__all__ = ["Channel", "publish_together", "stall_reason"]
+__all__ = ["Channel", "stall_reason"]
+
+Result = TypeVar("Result")
 
 
 class Channel(ABC):
@@ -112,6 +113,24 @@ class Channel(ABC):
 
         Cancellation: atomic. If this raises anything, `trio.Cancelled` included, the batch has reached nobody.
         """
+
+        def accept() -> None:
+            self.accept(batch)
+            self.line.progress()
+
+        await self.in_turn(accept, patience_seconds)
+
+    async def in_turn(self, act: Callable[[], Result], patience_seconds: float) -> Result:
+        """Call ``act`` when its turn has come and there is room, and return what it returns.
+
+        Args:
+            act: synchronous. What it accepts it accepts whole or not at all.
+            patience_seconds: as for `publish`.
+
+        Raises: as `publish`, and what ``act`` raises.
+
+        Cancellation: atomic. If this raises `trio.Cancelled`, ``act`` was not called.
+        """
         try:
             with self.line.place(patience_seconds):
                 async with self.line.head:
@@ -119,9 +138,7 @@ class Channel(ABC):
                         await self._room()
                         await self.memory.room()
                     if not self.line.closed:  # which it may be since the step that woke this task
-                        self.accept(batch)
-                        self.line.progress()
-                        return
+                        return act()
             if self.line.closed:
                 raise BrokerDraining
             raise PublishStalled(self.name, patience_seconds)
@@ -187,7 +204,7 @@ class Channel(ABC):
         same rule; they know what the system still holds.
         """
         while not self._has_room():
-            with trio.CancelScope(deadline=self._watch()):  # noqa: ASYNC912  it parks, or returns
+            with trio.CancelScope(deadline=min(self._watch(), self._has_room_at())):  # noqa: ASYNC912  it parks, or returns
                 while not self._has_room():
                     await self._changed.park()
                 return  # noqa: ASYNC910  as above
@@ -219,6 +236,10 @@ class Channel(ABC):
     def _has_room(self) -> bool:
         """Whether a batch may be accepted now."""
 
+    def _has_room_at(self) -> float:
+        """When there may be room though nobody takes anything; infinite for never."""
+        return math.inf
+
     def _has_reserve(self) -> bool:
         """See `can_accept_in_reserve`."""
         return False
@@ -246,44 +267,6 @@ class Channel(ABC):
     @abstractmethod
     def _is_empty(self) -> bool:
         """Whether no message waits in the channel itself."""
-
-
-async def publish_together(channels: Sequence[Channel], accept: Callable[[], None], patience_seconds: float) -> None:
-    """Call ``accept`` when the turn has come in all these channels and there is room in all.
-
-    Args:
-        channels: in the order in which all who publish to several take their lines.
-        accept: takes something in each of them; synchronous, and it cannot fail.
-        patience_seconds: how long to wait while none of the channels makes any progress.
-
-    Raises: as `Channel.publish`.
-
-    Cancellation: atomic. If this raises anything, ``accept`` was not called.
-    """
-    heads = []
-    try:
-        with trio.CancelScope(deadline=trio.current_time() + patience_seconds) as scope, ExitStack() as places:
-            for channel in channels:
-                places.enter_context(channel.line.place_of(scope, patience_seconds))
-            await trio.lowlevel.checkpoint()
-            for channel in channels:
-                await channel.line.head.acquire()
-                heads.append(channel.line.head)
-            while any(not channel._has_room() or channel.memory.is_full for channel in channels):
-                for channel in channels:
-                    await channel._room()
-                    await channel.memory.room()
-            if not any(channel.line.closed for channel in channels):
-                accept()
-                for channel in channels:
-                    channel.line.progress()
-                return
-        if any(channel.line.closed for channel in channels):
-            raise BrokerDraining
-        raise PublishStalled(", ".join([channel.name for channel in channels]), patience_seconds)
-    finally:
-        for head in heads:
-            head.release()
 
 
 def stall_reason(limits: Limits) -> str:

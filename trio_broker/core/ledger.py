@@ -19,7 +19,7 @@ import trio
 
 from trio_broker.errors import NotOutstanding
 from trio_broker.limits import MESSAGE_COST
-from trio_broker.message import AckMode, Batch, Codec, Delivery, Part
+from trio_broker.message import AckMode, Batch, BoundSettler, Codec, Delivery, Part
 
 if TYPE_CHECKING:
     from trio_broker.core.memory import Memory
@@ -48,7 +48,7 @@ class Entry(NamedTuple):
 
 
 @final
-class Ledger:
+class Ledger(BoundSettler):
     """One owner's unsettled messages; a `trio_broker.message.Settler`.
 
     Args:

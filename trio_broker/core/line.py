@@ -48,24 +48,16 @@ class Line:
         Args:
             patience_seconds: how long to stand while the channel makes no progress at all.
         """
-        with (
-            trio.CancelScope(deadline=trio.current_time() + patience_seconds) as scope,
-            self.place_of(scope, patience_seconds),
-        ):
-            yield scope
-
-    @contextmanager
-    def place_of(self, scope: trio.CancelScope, patience_seconds: float) -> Iterator[None]:
-        """A place in line for who waits in a scope of its own, which may stand in other lines too: its patience lasts
-        while any of them moves. The scope must be entered, and have its deadline. Args as for `place`."""
-        self._renew_at = min(self._renew_at, trio.current_time() + patience_seconds / _RENEWALS)
-        if self.closed:
-            scope.cancel(reason="the broker is draining")
-        self._places[scope] = patience_seconds
-        try:
-            yield
-        finally:
-            del self._places[scope]
+        now = trio.current_time()
+        with trio.CancelScope(deadline=now + patience_seconds) as scope:
+            self._renew_at = min(self._renew_at, now + patience_seconds / _RENEWALS)
+            if self.closed:
+                scope.cancel(reason="the broker is draining")
+            self._places[scope] = patience_seconds
+            try:
+                yield scope
+            finally:
+                del self._places[scope]
 
     def progress(self) -> None:
         """The channel took or gave something: whoever waits has its whole patience again."""

@@ -1,7 +1,8 @@
 """The account of everything a broker holds, against one mark.
 
-Mailboxes, backlogs and unfinished frames are entered here in cost. Above the mark publishers wait, wherever they
-publish to, and a connection with an unfinished frame is not read.
+Mailboxes, backlogs, what is to be settled, open transactions and unfinished frames are entered here in cost. Above the
+mark publishers wait, wherever they publish to, and the rest of a long frame is not read, unless its sender has
+something to settle.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """A connection's outbox: which of its mailboxes have something in them, and what must go out before them.
 
 The one place where `receive` waits, in process; who serves many connections is told instead. It names each mailbox at
-most once, so its memory channel never holds more than the connection has subscriptions, and a busy subscription, named
-again at the end of the line after each turn, cannot starve another.
+most once, and what overtakes deliveries at most once, so its memory channel never holds more than the connection had
+subscriptions since it was last served. A busy subscription, named again at the end of the line after each turn, cannot
+starve another.
 """
 
 from __future__ import annotations
@@ -29,13 +30,14 @@ class Outbox:
         changed: called when there is something to do: a turn, or the end.
     """
 
-    __slots__ = ("_changed", "_control", "_receive", "_send", "_turns", "closed", "control_bytes")
+    __slots__ = ("_changed", "_control", "_is_named", "_receive", "_send", "_turns", "closed", "control_bytes")
 
     def __init__(self, changed: Callable[[], None] | None = None) -> None:
         self._changed = changed
         self._send, self._receive = trio.open_memory_channel["Subscription | None"](math.inf)
         self._turns = 0  # how many names are in the channel
         self._control: list[bytes] = []  # encoded replies and farewells: they overtake all deliveries
+        self._is_named = False  # they have a turn in the channel
         self.control_bytes = 0  # how many bytes these are
         self.closed = False  # nothing is announced any more; what was announced is still to be served
 
@@ -57,8 +59,10 @@ class Outbox:
         if not self.closed:
             self._control.append(data)
             self.control_bytes += len(data)
-            self._turns += 1
-            self._send.send_nowait(None)
+            if not self._is_named:
+                self._is_named = True
+                self._turns += 1
+                self._send.send_nowait(None)
             if self._changed is not None:
                 self._changed()
 
@@ -79,9 +83,7 @@ class Outbox:
 
         Cancellation: atomic. If `trio.Cancelled` is raised, no turn was taken.
         """
-        subscription = await self._receive.receive()
-        self._turns -= 1
-        return subscription
+        return self._took(await self._receive.receive())
 
     def turn_nowait(self) -> Subscription | None:
         """`turn` without waiting.
@@ -90,8 +92,13 @@ class Outbox:
             trio.WouldBlock: nobody has anything.
             trio.EndOfChannel: as `turn`.
         """
-        subscription = self._receive.receive_nowait()
+        return self._took(self._receive.receive_nowait())
+
+    def _took(self, subscription: Subscription | None) -> Subscription | None:
+        """Its turn has come."""
         self._turns -= 1
+        if subscription is None:
+            self._is_named = False
         return subscription
 
     def close(self) -> None:

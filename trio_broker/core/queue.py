@@ -104,7 +104,18 @@ class Queue(Channel):
         )
 
     def _has_room(self) -> bool:
-        return self._backlog.cost < self.limits.backlog_bytes_max
+        if self._backlog.cost < self.limits.backlog_bytes_max:
+            return True
+        while self._backlog.oldest_expires_at <= trio.current_time():  # it must not keep out what is of use
+            expired = self._backlog.pop()
+            assert expired is not None
+            self.counters.expired += len(expired)
+            if self._backlog.cost < self.limits.backlog_bytes_max:
+                return True
+        return False
+
+    def _has_room_at(self) -> float:
+        return self._backlog.oldest_expires_at
 
     def _has_reserve(self) -> bool:
         if self._backlog.cost < self.limits.backlog_bytes_max + self.limits.backlog_reserve_bytes_max:

@@ -56,7 +56,9 @@ class Connection:
         self._transport = transport
         self._broker = broker
         self._log = log
-        self._speaker = Speaker(transport, broker.limits, flusher, broke=self._end, failed=self._fail, said=self._said)
+        self._speaker = Speaker(
+            transport, broker.limits, flusher, broke=self._break, failed=self._fail, said=self._said
+        )
         self._reader = Reader(transport, broker, self._speaker, log, end=self._end, leave=self._leave)
         self._tasks: trio.Nursery | None = None  # around the reader, and for the writer
         self.has_spoken = False  # nothing is left to be sent, or nobody to send it to
@@ -126,6 +128,16 @@ class Connection:
         self._give_reason("the broker ended")
         self._reader.scope.cancel(reason="everything has been said")
 
+    def _break(self, reason: str) -> None:
+        """The peer can be told nothing more. What it sent before, and what waits for its channel, is still carried out;
+        then this ends."""
+        if self._reader.is_waiting and not self.reason:
+            self.reason = reason
+            self._speaker.mute()
+            self._reader.read_no_more()
+        else:
+            self._end(reason)
+
     def _fail(self, error: Exception) -> None:
         """Something of ours went wrong outside of this connection's tasks."""
         self._log.error("a connection failed; this is a defect of the broker", exc_info=error)
@@ -144,6 +156,7 @@ class Connection:
             self._log.warning("refused", reason=reason)
         assert self._tasks is not None
         if farewell is not None:
+            self.retire()
             self._speaker.part(farewell)
             self._tasks.cancel_scope.deadline = trio.current_time() + self._broker.limits.farewell_seconds_max
             self._reader.scope.cancel(reason=shorten(reason))

@@ -1,7 +1,7 @@
 """The reader's deadline: what the peer must finish, until when, and what is said when it does not.
 
 One scope, whose deadline means different things at different times: first the handshake, then each frame that has begun
-and is not whole. There is none between frames, nor while a message waits for its channel.
+and is not whole, or room for the rest of one. There is none between frames, nor while a message waits for its channel.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class Deadline:
 
     Args:
         scope: what is cancelled when it passes.
-        limits: ``handshake_seconds_max`` and ``frame_seconds_max`` are used.
+        limits: ``handshake_seconds_max``, ``frame_seconds_max`` and ``publish_seconds_max`` are used.
 
     Attributes:
         runs: something is to come.
@@ -45,6 +45,10 @@ class Deadline:
         """A frame has begun, and must be whole in time. Does nothing if this runs already."""
         if not self.runs:
             self._expect(self._limits.frame_seconds_max, "a frame took longer than frame_seconds_max")
+
+    def expect_room(self) -> None:
+        """The rest of a frame is not read before there is memory for it."""
+        self._expect(self._limits.publish_seconds_max, "no memory for the rest of a frame within publish_seconds_max")
 
     def stop(self) -> None:
         """What was expected has come, or nobody reads it."""

@@ -105,6 +105,11 @@ class Dialect(Protocol):
         ...
 
     @property
+    def has_unsettled(self) -> bool:
+        """The peer was given something that it is to settle."""
+        ...
+
+    @property
     def evicted(self) -> str | None:
         """Why the broker ended one of the peer's subscriptions, if it did."""
         ...
@@ -142,7 +147,7 @@ class Dialect(Protocol):
         ...
 
     def retire(self) -> None:
-        """Leave all channels, so that nothing new comes. Idempotent."""
+        """Leave all channels, so that nothing new comes, and come to no other. Idempotent."""
         ...
 
     def drain(self) -> None:
@@ -166,13 +171,14 @@ class FramedDialect:
         conversation: the connection's.
     """
 
-    __slots__ = ("_broker", "_conversation", "_session", "_subscription", "receive_data")
+    __slots__ = ("_broker", "_conversation", "_is_retired", "_session", "_subscription", "receive_data")
 
     def __init__(self, conversation: Conversation) -> None:
         self._conversation = conversation
         self._broker = conversation.broker
         self._session = FramedServerSession(conversation.broker.limits)
         self.receive_data = self._session.receive_data
+        self._is_retired = False
         self._subscription: Subscription | None = None  # None before the first frame, and for a peer that only sends
 
     @property
@@ -186,6 +192,10 @@ class FramedDialect:
     @property
     def unfinished_bytes(self) -> int:
         return self._session.held_bytes
+
+    @property
+    def has_unsettled(self) -> bool:
+        return False
 
     @property
     def evicted(self) -> str | None:
@@ -228,6 +238,7 @@ class FramedDialect:
         return messages_within(deliveries, size_bytes)
 
     def retire(self) -> None:
+        self._is_retired = True
         if self._subscription is not None:
             self._subscription.retire()
 
@@ -243,7 +254,7 @@ class FramedDialect:
 
     def _subscribe(self, channel: str | None) -> None:
         conversation = self._conversation
-        if channel is not None:
+        if channel is not None and not self._is_retired:
             outbox, owner = conversation.speaker.outbox, conversation.tasks.cancel_scope
             self._subscription = self._broker.attach(channel, outbox, owner=owner)
             self._subscription.note = self

@@ -55,6 +55,7 @@ class Reader:
     Attributes:
         dialect: what the peer is answered in; None until its first bytes have told which.
         held_bytes: what the broker's account knows of what the dialect holds.
+        is_waiting: a command of the peer's must wait, and it is waited for.
         scope: around the reader: its deadline, and how a drain stops it.
     """
 
@@ -67,6 +68,7 @@ class Reader:
         "_first_bytes",
         "_has_stopped",
         "_is_feeding",
+        "_is_last",
         "_leave",
         "_log",
         "_speaker",
@@ -74,6 +76,7 @@ class Reader:
         "_transport",
         "dialect",
         "held_bytes",
+        "is_waiting",
         "scope",
     )
 
@@ -101,6 +104,8 @@ class Reader:
         self._blocked: list[Any] = []
         self._is_feeding = False  # what the peer sends is read
         self._has_stopped = False  # nothing more is accepted
+        self._is_last = False  # what was read and waits is carried out, and nothing more is read
+        self.is_waiting = False
         self.scope = trio.CancelScope()
         self._deadline = Deadline(self.scope, broker.limits)
         self._tasks: trio.Nursery | None = None  # the connection's, for the dialect
@@ -128,13 +133,18 @@ class Reader:
         """Accept nothing more of what comes; to cancel `scope` is for the caller. Idempotent."""
         self._has_stopped = True
 
+    def read_no_more(self) -> None:
+        """What was read and waits is still carried out. To be called while `is_waiting`."""
+        self._is_last = True
+        self._hang_up()
+
     async def _converse(self) -> None:
         """Have what comes digested, and wait where that must wait. The deadline is for what is unfinished, never for a
         message that waits for its channel."""
         limits = self._broker.limits
         if not self._has_stopped:  # a drain may have come before this task's first step
             self._deadline.expect_handshake()
-        while not self._has_stopped:
+        while not (self._has_stopped or self._is_last):
             self._is_feeding = True
             try:
                 await self._transport.feed(self._digest)
@@ -148,9 +158,12 @@ class Reader:
             if self._speaker.outbox.control_bytes > limits.control_bytes_max:
                 self._deadline.stop()  # nothing is read meanwhile, so no frame can be finished
                 await self._speaker.room()
+            if self._must_not_grow:
+                self._deadline.expect_room()
+                await self._broker.memory.room()
+                self._deadline.stop()
             if self._is_unfinished:
                 self._deadline.expect_the_rest()
-                await self._broker.memory.room()
 
     def _digest(self, data: bytes) -> bool:
         """Parse, and carry out what need not wait; False if the reader must see to the rest. For `Transport.feed`."""
@@ -190,10 +203,14 @@ class Reader:
         held_bytes = dialect.held_bytes
         if held_bytes != self.held_bytes:
             self._hold(dialect, held_bytes)
-        if self._blocked:
-            return False
-        if held_bytes and self._is_unfinished and not self._may_go_on():
-            return False
+        return not self._blocked and self._may_go_on()
+
+    def _may_go_on(self) -> bool:
+        """Whether more is read: the peer takes its replies, and there is memory for the rest of what it has begun."""
+        if self.held_bytes and self._is_unfinished:
+            self._deadline.expect_the_rest()
+            if self._must_not_grow:
+                return False
         return self._speaker.outbox.control_bytes <= self._broker.limits.control_bytes_max
 
     def _choose(self, first_bytes: bytes) -> Dialect | None:
@@ -224,14 +241,27 @@ class Reader:
         """A frame has begun that must be whole in time; the first one is the handshake's."""
         return self.dialect is not None and self.dialect.greeted and self.dialect.unfinished_bytes > 0
 
+    @property
+    def _must_not_grow(self) -> bool:
+        """A frame has begun, and there is no memory for the rest. One without a body is always read, and so is all from
+        a peer that has something to settle: by that alone memory may come free."""
+        dialect, limits = self.dialect, self._broker.limits
+        return (
+            self._broker.memory.is_full
+            and self._is_unfinished
+            and dialect is not None
+            and dialect.unfinished_bytes > limits.header_bytes_max
+            and not dialect.has_unsettled
+        )
+
     def _hold(self, dialect: Dialect, held_bytes: int) -> None:
-        """Enter what is held for the peer in the broker's account. An open transaction may not grow beyond the mark:
-        it cannot be made to wait, since its COMMIT would wait too."""
+        """Enter what is held for the peer in the broker's account. An open transaction may not grow beyond the mark,
+        unless its peer has something to settle: it cannot be made to wait, since its COMMIT would wait too."""
         memory = self._broker.memory
         grows = held_bytes - dialect.unfinished_bytes > self.held_bytes
         memory.add(held_bytes - self.held_bytes)
         self.held_bytes = held_bytes
-        if grows and memory.is_full:
+        if grows and memory.is_full and not dialect.has_unsettled:
             self._refuse(str(LimitReached("memory_bytes_max", self._broker.limits.memory_bytes_max)), None)
 
     def _carry_out(self, command: Any) -> bool:
@@ -246,30 +276,29 @@ class Reader:
     async def _wait(self, command: Any) -> None:
         """Carry out one command that must wait."""
         assert self.dialect is not None
+        self.is_waiting = True
         try:
             with self._transport.watch_for_hang_up(self._hang_up):
                 await self.dialect.wait(command)
         except BrokerError as error:
             self._refuse(str(error), command)
+        finally:
+            self.is_waiting = False
 
     def _hang_up(self) -> None:
         """The peer has gone while something that it sent waits, which is still carried out. What it will not settle any
-        more is for others at once; but not apart from a transaction that waits, which is all or nothing."""
+        more is for others at once; but not apart from a transaction that waits, which is all or nothing. And whoever
+        writes knows what of that has left."""
         assert self.dialect is not None
         self.dialect.retire()
-        # A write to a peer that has gone breaks, and that ends everything.
-        if not self._speaker.is_writing and not any(map(self.dialect.is_transaction, self._blocked)):
-            self._leave()
+        self.dialect.stop()  # heart-beats would only find out once more that it has gone
+        if not any(map(self.dialect.is_transaction, self._blocked)):
+            self._speaker.when_nothing_is_written(self._leave)
 
     def _refuse(self, reason: str, command: Any) -> None:
         """The peer did what it may not; it is told, where its protocol has words for it."""
         farewell = None if self.dialect is None else self.dialect.refusal(reason, command)
         self._end(reason, refused=True, farewell=farewell)
-
-    def _may_go_on(self) -> bool:
-        """A frame has begun, and there is memory for the rest."""
-        self._deadline.expect_the_rest()
-        return not self._broker.memory.is_full
 
     def _abandon(self) -> None:
         """What has waited for its channel, or behind what did, is not accepted any more, and the log says so."""

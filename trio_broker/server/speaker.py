@@ -42,6 +42,7 @@ class Speaker:
     """
 
     __slots__ = (
+        "_after_writing",
         "_broke",
         "_failed",
         "_flusher",
@@ -84,6 +85,7 @@ class Speaker:
         self._is_mute = False  # nothing more is to be said
         self._is_parting = False  # no message is to be sent any more
         self._has_finished = False  # everything has been said
+        self._after_writing: Callable[[], None] | None = None
         self._progress = trio.lowlevel.ParkingLot()  # where `finish` and `room` wait
         self.outbox = Outbox(self._stand_in_line)
 
@@ -92,17 +94,25 @@ class Speaker:
         self._tasks = tasks
 
     async def finish(self) -> None:
-        """Accept nothing more, and wait until everything has been said.
+        """Accept nothing more, and wait until everything has been said, or nothing more can be.
 
         Cancellation: partial. Of the message under way a part may have left, and the stream is of no use afterwards.
         """
         self.outbox.close()
-        while not self._has_finished:
+        while not (self._has_finished or self._is_mute):
             await self._progress.park()
 
     def mute(self) -> None:
-        """Say nothing more; what is under way is for the caller to cancel."""
+        """Say nothing more; what is under way is for the caller to cancel. Nobody waits for it any more."""
         self._is_mute = True
+        self._progress.unpark_all()
+
+    def when_nothing_is_written(self, act: Callable[[], None]) -> None:
+        """Call ``act``, at once or when the write that is under way has ended; of several the last."""
+        if self.is_writing:
+            self._after_writing = act
+        else:
+            act()
 
     def part(self, farewell: bytes) -> None:
         """Say this after what is under way and what was said before, and then no message more."""
@@ -115,7 +125,7 @@ class Speaker:
 
         Cancellation: atomic. Nothing is changed by waiting.
         """
-        while self.outbox.control_bytes > self._limits.control_bytes_max:
+        while self.outbox.control_bytes > self._limits.control_bytes_max and not self._is_mute:
             await self._progress.park()
 
     def _stand_in_line(self) -> None:
@@ -127,7 +137,7 @@ class Speaker:
         if self.is_writing or self._is_mute:
             return
         try:
-            subscription = self._serving or self.outbox.turn_nowait()
+            subscription = self._next()
         except trio.WouldBlock:
             self._stall.stop()  # nothing waits, in no mailbox
             return
@@ -143,6 +153,22 @@ class Speaker:
             self._broke(f"the connection broke: {error}")
         except Exception as error:  # noqa: BLE001  an error boundary: this is a task that serves all connections
             self._failed(error)
+
+    def _next(self) -> Subscription | None:
+        """Whose turn it is: somebody who has something, or None for what overtakes deliveries alone. Turns of those who
+        have nothing any more, as they have ended, are over at once: they must not wait in line for one write each.
+
+        Raises: as `Outbox.turn_nowait`.
+        """
+        subscription = self._serving
+        while subscription is None or not subscription.mailbox.messages:
+            if subscription is not None:
+                subscription.announced = False
+            self._serving = None
+            subscription = self.outbox.turn_nowait()
+            if subscription is None and self.outbox.control_bytes:
+                break
+        return subscription
 
     def _take_turn(self, subscription: Subscription | None) -> None:
         """One write: of what overtakes deliveries, or of what waits in the mailbox whose turn it is."""
@@ -195,11 +221,17 @@ class Speaker:
     @trio.lowlevel.enable_ki_protection  # as the reader, whose task is the server's
     async def _write(self, write: Callable[..., Awaitable[None]], *arguments: Any) -> None:
         """One write that must wait; then flushing goes on."""
+        broken = ""
         try:
             await write(*arguments)
         except trio.BrokenResourceError as error:
-            self._broke(f"the connection broke: {error}")
+            broken = f"the connection broke: {error}"
         self.is_writing = False
+        if broken:
+            self._broke(broken)
+        act, self._after_writing = self._after_writing, None
+        if act is not None:
+            act()
         self._stand_in_line()
 
     async def _send_rest(self, subscription: Subscription, deliveries: list[Delivery], data: bytes, sent: int) -> None:
@@ -214,6 +246,8 @@ class Speaker:
             while sent < len(data):
                 count = await self._send_some(view[sent:])
                 if not count:
+                    if subscription.ended:  # by its peer, meanwhile; there is nothing to evict, but a frame is torn
+                        self._broke(stall_reason(self._limits))
                     subscription.evict(stall_reason(self._limits))
                     return
                 sent += count

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, assert_never, final
 import trio
 
 from trio_broker.errors import LimitReached, NotOutstanding
+from trio_broker.message import AckMode
 from trio_broker.server.beating import Beating
 from trio_broker.wire.stomp import (
     VERSIONS,
@@ -45,7 +46,7 @@ class _Place:
         encoder: makes its MESSAGE frames.
     """
 
-    __slots__ = ("_encoder", "encode", "id")
+    __slots__ = ("encode", "id")
 
     def __init__(self, subscription_id: str, encoder: MessageEncoder) -> None:
         self.id = subscription_id
@@ -67,6 +68,7 @@ class StompDialect:
         "_beating",
         "_broker",
         "_conversation",
+        "_is_retired",
         "_ledger",
         "_session",
         "_subscriptions",
@@ -82,6 +84,7 @@ class StompDialect:
         self._subscriptions: dict[str, Subscription] = {}  # by what the peer calls them
         self._temporary: dict[str, Subscription] = {}  # by what the peer calls the queue
         self._version = ""
+        self._is_retired = False
         self._beating: Beating | None = None
 
     @property
@@ -95,6 +98,10 @@ class StompDialect:
     @property
     def unfinished_bytes(self) -> int:
         return self._session.unfinished_bytes
+
+    @property
+    def has_unsettled(self) -> bool:
+        return len(self._ledger) > 0
 
     @property
     def evicted(self) -> str | None:
@@ -127,9 +134,7 @@ class StompDialect:
             case Subscribe():
                 self._subscribe(command)
             case Unsubscribe(id=subscription_id):
-                subscription = self._subscriptions.pop(subscription_id)
-                subscription.withdraw()
-                self._conversation.log.info("unsubscribed", channel=subscription.channel.name)
+                self._unsubscribe(subscription_id)
             case Disconnect():
                 self._conversation.end("the peer said goodbye", farewell=b"")
             case Fail(reason=reason, farewell=farewell):
@@ -141,7 +146,8 @@ class StompDialect:
     async def wait(self, command: StompCommand) -> None:
         patience_seconds = self._broker.limits.publish_seconds_max
         if isinstance(command, Commit):
-            await self._broker.publish_all(self._prepared(command), patience_seconds)
+            in_reserve = self.has_unsettled
+            await self._broker.publish_all(self._prepared(command), patience_seconds, in_reserve=in_reserve)
             self._settle_all(command)
         else:
             assert isinstance(command, Publish)
@@ -166,9 +172,14 @@ class StompDialect:
 
     def _lose_patience(self, reason: str) -> None:
         """The peer has been silent for too long."""
-        self._conversation.end(reason, refused=True, farewell=self._session.refuse(reason))
+        self._conversation.end(reason, refused=True, farewell=self._session.refuse(reason, heart_beat_missed=True))
 
     def _subscribe(self, command: Subscribe) -> None:
+        if self._is_retired:  # it was read before it was known that the peer has gone
+            return
+        allowed = self._broker.limits.subscriptions_max
+        if len(self._ledger.subscriptions) - len(self._temporary) >= allowed:  # the session counts those that it knows
+            raise LimitReached("subscriptions_max", allowed)
         subscription = self._broker.attach(
             command.channel,
             self._conversation.speaker.outbox,
@@ -180,6 +191,12 @@ class StompDialect:
         subscription.note = _Place(command.id, command.encoder)
         self._subscriptions[command.id] = subscription
         self._conversation.log.info("subscribed", channel=command.channel, ack=str(command.ack))
+
+    def _unsubscribe(self, subscription_id: str) -> None:
+        subscription = self._subscriptions.pop(subscription_id, None)
+        if subscription is not None:  # as it is not, if it was to come after the peer had gone
+            subscription.withdraw()
+            self._conversation.log.info("unsubscribed", channel=subscription.channel.name)
 
     # -- messages ------------------------------------------------------------------------------------------------------
 
@@ -212,7 +229,7 @@ class StompDialect:
         """Publish without waiting; one who has something to settle, which comes after this, may use the reserve."""
         if self._broker.offer(batch):
             return True
-        return len(self._ledger) > 0 and self._broker.offer_all((batch,), in_reserve=True)
+        return self.has_unsettled and self._broker.offer_all((batch,), in_reserve=True)
 
     # -- settling ------------------------------------------------------------------------------------------------------
 
@@ -224,6 +241,20 @@ class StompDialect:
         if subscription is not None and settlement.subscription not in {None, subscription.note.id}:
             raise NotOutstanding(number, "belongs to another subscription of this connection")
 
+    def _check_together(self, settlements: Sequence[Ack | Nack]) -> None:
+        """Refuse what is not to be settled, or is settled by one before it."""
+        settled: set[int] = set()
+        settled_to: dict[Subscription, int] = {}  # in mode `client`
+        for settlement in settlements:
+            number = settlement.number
+            self._check(settlement)
+            subscription = self._ledger.subscription_of(number)
+            if number in settled or (subscription is not None and number <= settled_to.get(subscription, 0)):
+                raise NotOutstanding(number, "is settled twice in this transaction; once is allowed")
+            settled.add(number)
+            if subscription is not None and subscription.ack is AckMode.CLIENT:
+                settled_to[subscription] = number
+
     def _settle(self, settlement: Ack | Nack) -> None:
         if isinstance(settlement, Ack):
             self._ledger.ack(settlement.number)
@@ -232,14 +263,8 @@ class StompDialect:
 
     def _commit(self, command: Commit) -> bool:
         """Carry out a transaction, all of it or nothing (S-26)."""
-        settled: set[int] = set()
-        for bound in command.commands:
-            if not isinstance(bound, Publish):
-                self._check(bound)
-                if bound.number in settled:
-                    raise NotOutstanding(bound.number, "is settled twice in this transaction; once is allowed")
-                settled.add(bound.number)
-        if not self._broker.offer_all(self._prepared(command), in_reserve=len(self._ledger) > 0):
+        self._check_together([bound for bound in command.commands if not isinstance(bound, Publish)])
+        if not self._broker.offer_all(self._prepared(command), in_reserve=self.has_unsettled):
             return False
         self._settle_all(command)
         return True
@@ -255,6 +280,7 @@ class StompDialect:
     # -- the end -------------------------------------------------------------------------------------------------------
 
     def retire(self) -> None:
+        self._is_retired = True
         for subscription in self._ledger.subscriptions:
             subscription.retire()
 

@@ -74,12 +74,12 @@ def _parse_lines(lines: list[str], version: Version, escaped: bool) -> dict[str,
     headers: dict[str, str] = {}
     for line in lines:
         name, colon, value = line.partition(":")
+        if version.padded:
+            name, value = name.strip(" "), value.strip(" ")
         if not colon or not name:
             raise ProtocolViolation(f"a header line {shorten(line)}; a name, a colon and a value are required")
         if escaped:
             name, value = version.unescape(name), version.unescape(value)
-        if version.padded:
-            name, value = name.strip(" "), value.strip(" ")
         if name not in headers:
             headers[name] = value
     return headers

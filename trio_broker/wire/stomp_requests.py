@@ -11,7 +11,7 @@ from trio_broker.message import AckMode
 from trio_broker.wire.stomp_commands import Ack, Connect, Nack, Subscribe, Unsubscribe
 from trio_broker.wire.stomp_heads import Head, parse_decimal, required
 from trio_broker.wire.stomp_heartbeat import HeartBeat, parse_heart_beat
-from trio_broker.wire.stomp_messages import MessageEncoder, MessageHeaders, channel_of
+from trio_broker.wire.stomp_messages import TEMPORARY_QUEUE, MessageEncoder, MessageHeaders, channel_of
 from trio_broker.wire.stomp_versions import V10, V11, V12, Version
 
 __all__ = ["Send", "parse_connect", "parse_send", "parse_settlement", "parse_subscribe", "parse_unsubscribe"]
@@ -46,7 +46,7 @@ def parse_connect(head: Head, version: Version, offer: HeartBeat) -> Connect:
 
 def parse_send(head: Head, limits: Limits) -> Send:
     """SEND (S-19, S-20, S-39)."""
-    headers = MessageHeaders(head.headers, len(head.raw), _decimal(head, "expiration", "milliseconds"))
+    headers = MessageHeaders(head.headers, len(head.raw), _decimal(head, "expiration", "milliseconds", 1))
     return Send(_channel(head, limits), headers, head.headers.get("transaction"))
 
 
@@ -93,15 +93,13 @@ def parse_settlement(head: Head, version: Version) -> Ack | Nack:
     headers = head.headers
     name = "id" if version is V12 else "message-id"
     written = required(head, name)
-    subscription_id = required(head, "subscription") if version is V11 else headers.get("subscription")
+    subscription_id = required(head, "subscription") if version is V11 else None
     number = parse_decimal(written)
     if number is None:
         expected = "the ack header" if version is V12 else "the message-id"
         raise ProtocolViolation(
             f"{name} is {shorten(written)}; allowed is {expected} of a message that its subscription has to settle"
         )
-    if version is V12:
-        subscription_id = None
     receipt_id = headers.get("receipt")
     if head.command == "ACK":
         return Ack(subscription_id, number, receipt_id)
@@ -119,6 +117,11 @@ def _key(subscription_id: str | None, destination: str) -> str:
 def _channel(head: Head, limits: Limits) -> str:
     """The channel that a frame's destination names (S-18, S-36)."""
     destination = required(head, "destination")
+    if destination.startswith(TEMPORARY_QUEUE):
+        raise ProtocolViolation(
+            f"destination is {shorten(destination)}; a name like this is allowed in reply-to alone, and an answer goes to "
+            "the reply-to of the message that came"
+        )
     channel = channel_of(destination)
     size_bytes = len(channel.encode()) if destination else 0
     if not 0 < size_bytes <= limits.channel_bytes_max:
@@ -126,10 +129,12 @@ def _channel(head: Head, limits: Limits) -> str:
     return channel
 
 
-def _decimal(head: Head, name: str, unit: str) -> int | None:
-    """A header that is a number, if the frame has it."""
+def _decimal(head: Head, name: str, unit: str, least: int = 0) -> int | None:
+    """A header that is a number, at least so large, if the frame has it."""
     value = head.headers.get(name)
     number = None if value is None else parse_decimal(value)
     if value is not None and number is None:
         raise ProtocolViolation(f"{name} is {shorten(value)}; a decimal number of {unit} is required")
+    if value is not None and number is not None and number < least:
+        raise ProtocolViolation(f"{name} is {shorten(value)}; at least {least} is allowed")
     return number

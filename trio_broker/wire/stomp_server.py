@@ -28,7 +28,7 @@ from trio_broker.limits import Limits
 from trio_broker.wire.stomp_commands import Disconnect, Fail, Reply, StompCommand
 from trio_broker.wire.stomp_frames import FrameReader
 from trio_broker.wire.stomp_heads import Head, encode_frame, required
-from trio_broker.wire.stomp_heartbeat import offer_of
+from trio_broker.wire.stomp_heartbeat import HEART_BEAT_MISSED, offer_of
 from trio_broker.wire.stomp_requests import (
     Send,
     parse_connect,
@@ -126,17 +126,18 @@ class StompServerSession:
             return f"the stream ended inside a frame ({self._reader.held_bytes} bytes were there)"
         return None if self._connected else "the stream ended before a connection was made"
 
-    def refuse(self, reason: str, receipt_id: str | None = None) -> bytes:
+    def refuse(self, reason: str, receipt_id: str | None = None, *, heart_beat_missed: bool = False) -> bytes:
         """The ERROR frame that says why the conversation is over (S-42). The session is deaf from now on.
 
         Args:
-            reason: what was wrong and what is allowed. Up to its first semicolon it is the ``message`` too.
+            reason: what was wrong and what is allowed. Up to its last semicolon it is the ``message`` too.
             receipt_id: of the frame that was refused, if it asked for a receipt.
+            heart_beat_missed: nothing was refused; the peer was silent for too long (S-73).
         """
         self._end()
-        return self._error(
-            reason.partition(";")[0], reason, () if receipt_id is None else (("receipt-id", receipt_id),)
-        )
+        headers = () if receipt_id is None else (("receipt-id", receipt_id),)
+        headers += ((HEART_BEAT_MISSED, "true"),) if heart_beat_missed else ()
+        return self._error(reason.rpartition("; ")[0] or reason, reason, headers)
 
     def _error(self, message: str, body: str, headers: tuple[tuple[str, str], ...]) -> bytes:
         version = self._reader.version
