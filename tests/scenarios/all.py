@@ -15,7 +15,9 @@ from tests.scenarios import (
     stomp,
     stomp_client,
     stomp_client_ends,
+    stomp_client_transactions,
     stomp_ends,
+    stomp_waiting,
     tcp,
     tcp_ends,
 )
@@ -32,8 +34,10 @@ SCENARIOS: Final = (
     *tcp_ends.SCENARIOS,
     *stomp.SCENARIOS,
     *stomp_ends.SCENARIOS,
+    *stomp_waiting.SCENARIOS,
     *client.SCENARIOS,
     *stomp_client.SCENARIOS,
+    *stomp_client_transactions.SCENARIOS,
     *stomp_client_ends.SCENARIOS,
 )
 

@@ -20,7 +20,7 @@ import trio
 import trio.testing
 
 from tests.scenarios.core_house import assert_in_order, what_is_left
-from trio_broker import Broker, BrokerStatistics, DrainReport, Limits, Server, serve
+from trio_broker import Broker, BrokerStatistics, DrainReport, Limits, LocalSubscription, Server, serve
 from trio_broker.core import Subscription
 from trio_broker.explorer import afterwards, at_rest, disturbed
 from trio_broker.explorer.network import Network, NetworkStream
@@ -118,6 +118,7 @@ class House:
         self.ended = False  # the scenario itself has ended the broker
         self.defects_max = 0  # how many defects the scenario has built in
         self.copies = False  # a topic has had subscribers: a message may have been delivered more than once
+        self.programs: list[LocalSubscription] = []  # subscriptions of programs in the broker's process
         self.commits = False  # somebody publishes to several channels at once, and waits for all of them
         LOG.begin()
         afterwards(self.check)
@@ -217,6 +218,7 @@ class House:
         open_now = [] if self.server is None else list(self.server._open)
         held = sum(connection._reader.held_bytes + self.check_connection(connection) for connection in open_now)
         held += sum(channel.backlog_cost for channel in statistics.channels.values())
+        held += sum(subscription.statistics().mailbox_cost for subscription in self.programs)
         assert statistics.memory_cost == held, (statistics, held)
         for channel in statistics.channels.values():
             if channel.kind == "queue":
@@ -258,6 +260,7 @@ class House:
             assert subscription.room >= 0, "it was given more than it has credit for"
             left = subscription._taken or subscription.unsettled
             assert left or not subscription._withdrawn, "it was withdrawn, has nothing left, and is still there"
+            assert subscription.credit is None or not subscription.mailbox.taken_cost, "the ledger has what was taken"
         return held
 
     async def check(self) -> None:

@@ -125,6 +125,8 @@ class House:
             assert subscription._subscription.room >= 0, "it was given more than it has credit for"
         for channel in statistics.channels.values():
             assert not channel.backlog_messages or channel.full == channel.subscriptions, f"for nobody: {channel}"
+            in_use = channel.backlog_messages or channel.subscriptions or channel.publishers_waiting
+            assert in_use, f"nothing is left in it: {channel}"
 
     async def check(self) -> None:
         assert not self.mine

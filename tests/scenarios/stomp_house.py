@@ -22,8 +22,8 @@ from typing import final
 import trio
 import trio.testing
 
-from tests.scenarios.house import GONE, PATIENCE, SMALL, House
-from trio_broker import Limits, serve
+from tests.scenarios.house import GONE, PATIENCE, SMALL, TOPIC, House
+from trio_broker import Limits, LocalSubscription, serve
 from trio_broker.core.ledger import Ledger
 from trio_broker.explorer import disturbed
 from trio_broker.explorer.network import Network, NetworkStream
@@ -273,6 +273,19 @@ class StompHouse(House):
         finally:
             if stream is not None:
                 await trio.aclose_forcefully(stream)
+
+    @asynccontextmanager
+    async def full_topic(self) -> AsyncIterator[LocalSubscription]:
+        """A program that subscribes to the topic and has two messages to receive: there is no room for a third. Topics
+        have no reserve."""
+        self.copies = True
+        async with self.broker.subscribe(TOPIC) as subscription:
+            self.programs.append(subscription)
+            for number in range(2):
+                with suppress(trio.WouldBlock):
+                    self.broker.publish_nowait(TOPIC, b"b %d " % number)
+            yield subscription
+            self.programs.remove(subscription)
 
     async def consume(self, channel: str, count: int, seconds: float = 0) -> list[bytes]:
         """A peer that receives so many messages and settles each with a receipt, each taking a while."""

@@ -13,7 +13,7 @@ import trio
 import trio.testing
 
 from tests.scenarios.house import GONE, QUEUE, TOPIC, frame
-from tests.scenarios.tcp_house import LIMITS, House, body
+from tests.scenarios.tcp_house import LIMITS, WORKER, WORKER_IN_TRANSACTION, House, body
 from trio_broker import Overflow, PublishStalled
 from trio_broker.explorer import disturbed
 
@@ -185,6 +185,49 @@ async def that_talk_at_once() -> None:
         nursery.cancel_scope.cancel()
 
 
+async def whose_peer_goes_while_its_message_waits() -> None:
+    """What it had not settled is for others at once, and so is what comes later; its message is accepted in its turn,
+    and it gets no subscription more."""
+    await _go_while_it_waits(WORKER)
+
+
+async def whose_peer_goes_while_its_transaction_waits() -> None:
+    """That may settle what it was given, so that stays until it is carried out; but what comes later is for others."""
+    await _go_while_it_waits(WORKER_IN_TRANSACTION)
+
+
+async def _go_while_it_waits(says: bytes) -> None:
+    house = House()
+    waits = says is WORKER_IN_TRANSACTION
+    async with trio.open_nursery() as nursery, house.broker.subscribe(TOPIC) as news:
+        with suppress(trio.WouldBlock):
+            for number in range(10):
+                house.broker.publish_nowait(TOPIC, body(number))
+        full = house.broker.statistics().published
+        house.broker.publish_nowait(QUEUE, b"p 0 ")
+        async with house.connect(nursery) as stream:
+            with suppress(*GONE):
+                await stream.send_all(says)
+            await trio.sleep(1)
+            assert disturbed() or house.backlog(QUEUE) == 0
+        await trio.testing.wait_all_tasks_blocked()
+        assert disturbed() or (house.backlog(QUEUE) == (not waits) and trio.current_time() == 1)
+        house.broker.publish_nowait(QUEUE, b"p 1 ")
+        assert disturbed() or house.backlog(QUEUE) == 1 + (not waits)
+        with trio.move_on_after(2):
+            bodies = [(await news.receive()).body for _ in range(full + 1)]
+            assert disturbed() or bodies[-1] == b"a 0 "
+        await trio.sleep(1)
+        assert disturbed() or len(house.ended_at) == 1
+        async with house.broker.subscribe(QUEUE) as left:
+            given = [left.receive_nowait() for _ in range(left.statistics().mailbox_messages)]
+            assert disturbed() or [(message.body, message.redelivered) for message in given] == [
+                (b"p 0 ", True),
+                (b"p 1 ", False),
+            ]
+        nursery.cancel_scope.cancel()
+
+
 SCENARIOS = (
     to_a_slow_subscriber,
     to_a_quick_subscriber,
@@ -195,4 +238,6 @@ SCENARIOS = (
     a_write_that_is_cut,
     from_a_busy_publisher,
     that_talk_at_once,
+    whose_peer_goes_while_its_message_waits,
+    whose_peer_goes_while_its_transaction_waits,
 )

@@ -9,7 +9,7 @@ from typing import Final, final
 import trio
 
 from tests.scenarios.core_house import assert_in_order, what_is_left
-from tests.scenarios.house import GONE, LOG, PATIENCE, QUEUE, cut, frame
+from tests.scenarios.house import GONE, LOG, PATIENCE, QUEUE, TOPIC, cut, frame
 from trio_broker import Broker, Limits
 from trio_broker.explorer import afterwards
 from trio_broker.server.connection import Connection
@@ -18,7 +18,7 @@ from trio_broker.server.log import make_logger
 from trio_broker.server.poller import open_poller
 from trio_broker.server.transport import TcpTransport
 
-__all__ = ["LIMITS", "House", "Pairs", "body"]
+__all__ = ["LIMITS", "WORKER", "WORKER_IN_TRANSACTION", "House", "Pairs", "body"]
 
 LIMITS: Final = Limits(
     mailbox_bytes_max=6000,
@@ -34,6 +34,20 @@ LIMITS: Final = Limits(
     read_bytes_max=1024,
     write_bytes_max=8192,
 )
+
+_SUBSCRIBES: Final = (
+    "CONNECT\naccept-version:1.2\nhost:x\n\n\0"
+    f"SUBSCRIBE\nid:s\ndestination:{QUEUE}\nack:client-individual\nprefetch-count:9\n\n\0"
+)
+WORKER: Final = (
+    f"{_SUBSCRIBES}SEND\ndestination:{TOPIC}\n\na 0 \0SUBSCRIBE\nid:late\ndestination:{QUEUE}\n\n\0"
+).encode()
+"""What a peer says in STOMP that takes work from a queue, sends to a topic, and then wants more."""
+
+WORKER_IN_TRANSACTION: Final = (
+    f"{_SUBSCRIBES}BEGIN\ntransaction:t\n\n\0SEND\ndestination:{TOPIC}\ntransaction:t\n\na 0 \0"
+    "COMMIT\ntransaction:t\n\n\0"
+).encode()
 
 SIZE: Final = 2500
 """Three such messages do not fit into the smallest buffer of a socket."""
@@ -99,6 +113,11 @@ class House:
                     self.received.append(payload)
                     await trio.sleep(seconds)
 
+    def backlog(self, channel: str) -> int:
+        """How many messages wait in a queue, in nobody's mailbox."""
+        channels = self.broker.statistics().channels
+        return channels[channel].backlog_messages if channel in channels else 0
+
     async def check(self) -> None:
         """What holds however the scenario ended."""
         await trio.lowlevel.checkpoint()
@@ -111,8 +130,9 @@ class House:
         statistics = self.broker.statistics()
         assert statistics.subscriptions == 0, statistics
         if QUEUE in statistics.channels:  # what was accepted was sent whole, or waits
-            left = statistics.channels[QUEUE].backlog_messages
-            assert statistics.published == statistics.delivered + left, statistics
+            left = sum(channel.backlog_messages for channel in statistics.channels.values())
+            given_up = statistics.discarded + statistics.unrouted
+            assert statistics.published == statistics.delivered + given_up + left, statistics
             kept = await what_is_left(self.broker)
             assert not set(kept) & set(self.received), "what the peer has had whole is to be given again"
         self.broker.close()

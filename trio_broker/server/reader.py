@@ -291,7 +291,6 @@ class Reader:
         writes knows what of that has left."""
         assert self.dialect is not None
         self.dialect.retire()
-        self.dialect.stop()  # heart-beats would only find out once more that it has gone
         if not any(map(self.dialect.is_transaction, self._blocked)):
             self._speaker.when_nothing_is_written(self._leave)
 

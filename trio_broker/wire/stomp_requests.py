@@ -119,8 +119,8 @@ def _channel(head: Head, limits: Limits) -> str:
     destination = required(head, "destination")
     if destination.startswith(TEMPORARY_QUEUE):
         raise ProtocolViolation(
-            f"destination is {shorten(destination)}; a name like this is allowed in reply-to alone, and an answer goes to "
-            "the reply-to of the message that came"
+            f"destination is {shorten(destination)}; a name like this is allowed in reply-to alone, and an answer goes "
+            "to the reply-to of the message that came"
         )
     channel = channel_of(destination)
     size_bytes = len(channel.encode()) if destination else 0

@@ -1,0 +1,184 @@
+"""Scenarios for peers that speak STOMP and whose messages wait for room: those who go meanwhile, and what they keep."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import trio
+
+from tests.scenarios.house import OTHER_QUEUE, PATIENCE, QUEUE, TOPIC
+from tests.scenarios.stomp_house import EACH, LIMITS, Peer, StompHouse
+from trio_broker import LocalSubscription, Message
+from trio_broker.explorer import disturbed
+from trio_broker.explorer.network import Network
+from trio_broker.wire.stomp import HeartBeat
+
+
+def now() -> float:
+    return trio.current_time()
+
+
+async def one_who_goes_and_is_beaten_at() -> None:
+    """The server finds out by a heart-beat that nobody takes: the job is for others then, what waits is accepted when
+    there is room, and no subscription behind it is made for one who has gone."""
+    house = StompHouse()
+    house.breaks = True
+    async with trio.open_nursery() as nursery:
+        await house.start(nursery)
+        house.publish(QUEUE, b"p 0 ")
+        async with house.full_topic() as news:
+            async with house.stomp(heart_beat=HeartBeat(0, 1000)) as goes:
+                await goes.say(goes.subscribe(QUEUE, ack=EACH, prefetch=1))
+                await goes.hear_messages(1)
+                await goes.say(goes.session.send(Message(TOPIC, b"a 0 ")), goes.subscribe(QUEUE, "late", EACH))
+                await trio.sleep(0.1)
+            await trio.sleep(3)
+            channels = house.broker.statistics().channels
+            assert disturbed() or (channels[QUEUE].backlog_messages == 1 and channels[TOPIC].publishers_waiting == 1)
+            bodies = await _receive(news, 3)
+            assert disturbed() or bodies == [b"b 0 ", b"b 1 ", b"a 0 "]
+            await trio.sleep(1)
+            channels = house.broker.statistics().channels
+            assert disturbed() or (channels[QUEUE].backlog_messages == 1 and not house.connections)
+        nursery.cancel_scope.cancel()
+
+
+async def a_transaction_whose_peer_goes_and_is_beaten_at() -> None:
+    """It is carried out whole; until then nobody else has the work that it settles."""
+    house = StompHouse()
+    house.breaks = True
+    async with trio.open_nursery() as nursery:
+        await house.start(nursery)
+        house.publish(QUEUE, b"p 0 ")
+        async with house.full_topic() as news:
+            async with house.stomp(heart_beat=HeartBeat(0, 1000)) as goes:
+                await goes.say(goes.subscribe(QUEUE, ack=EACH, prefetch=1))
+                received = await goes.hear_messages(1)
+                frames = [goes.begin("t"), goes.session.send(Message(TOPIC, b"a 0 "), transaction="t")]
+                await goes.say(*frames, goes.ack(*received, transaction="t"), goes.commit("t"))
+                await trio.sleep(0.1)
+            await trio.sleep(3)
+            assert disturbed() or house.broker.statistics().channels[QUEUE].backlog_messages == 0
+            bodies = await _receive(news, 3)
+            assert disturbed() or bodies == [b"b 0 ", b"b 1 ", b"a 0 "]
+            await trio.sleep(1)
+            assert disturbed() or (QUEUE not in house.broker.statistics().channels and not house.connections)
+        nursery.cancel_scope.cancel()
+
+
+async def one_who_takes_no_replies_while_its_message_waits() -> None:
+    """It can be told nothing more when it has stalled; what waits is accepted in its turn, and then the connection
+    ends, though its peer would say more."""
+    house = StompHouse(LIMITS, Network(buffer_bytes=128, write_bytes_max=512))
+    house.breaks = True
+    async with trio.open_nursery() as nursery:
+        await house.start(nursery)
+        house.fill(OTHER_QUEUE)
+        async with house.stomp() as peer:
+            frames = [peer.send(QUEUE, b"b %d " % number, f"{number:50}") for number in range(3)]
+            await peer.say(*frames, peer.send(OTHER_QUEUE, b"a 0 "))
+            await trio.sleep(LIMITS.stall_seconds_max + 1)
+            assert disturbed() or house.broker.statistics().channels[OTHER_QUEUE].publishers_waiting == 1
+            with trio.move_on_after(10):
+                bodies = await house.consume(OTHER_QUEUE, 4)
+                assert disturbed() or bodies == [b"p 0 ", b"p 1 ", b"p 2 ", b"a 0 "]
+            await trio.sleep(LIMITS.linger_seconds_max + 1)
+            assert disturbed() or not house.connections
+        nursery.cancel_scope.cancel()
+
+
+async def one_who_takes_no_replies_after_its_message_waited() -> None:
+    """Nothing waits any more: the connection ends when it has stalled."""
+    house = StompHouse(LIMITS, Network(buffer_bytes=128, write_bytes_max=512))
+    house.breaks = True
+    async with trio.open_nursery() as nursery:
+        await house.start(nursery)
+        house.fill(OTHER_QUEUE)
+        async with house.stomp() as peer:
+            await peer.say(peer.send(OTHER_QUEUE, b"a 0 ", "0"))
+            await trio.sleep(1)
+            await house.take_one(OTHER_QUEUE)
+            await peer.hear_receipt("0")
+            await peer.say(*(peer.send(QUEUE, b"b %d " % number, f"{number:50}") for number in range(3)))
+            await trio.sleep(LIMITS.stall_seconds_max + LIMITS.linger_seconds_max + 1)
+            assert disturbed() or not house.connections
+        nursery.cancel_scope.cancel()
+
+
+async def a_commit_in_reserve_that_waits_for_a_topic() -> None:
+    """Who has something to settle may commit to a queue that is full, also if it must wait for a topic before."""
+    house = StompHouse()
+    async with trio.open_nursery() as nursery:
+        await house.start(nursery)
+        house.publish(QUEUE, b"p 9 ")
+        async with house.stomp() as peer, house.full_topic() as news:
+            await peer.say(peer.subscribe(QUEUE, ack=EACH, prefetch=1))
+            received = await peer.hear_messages(1)
+            house.fill(OTHER_QUEUE)
+            frames = [peer.begin("t"), peer.send(OTHER_QUEUE, b"a 0 ", transaction="t")]
+            frames.append(peer.session.send(Message(TOPIC, b"a 1 "), transaction="t"))
+            await peer.say(*frames, peer.ack(*received, transaction="t"), peer.commit("t", "c"))
+            await trio.sleep(1)
+            assert disturbed() or not peer.receipts
+            at = now()
+            bodies = await _receive(news, 3)
+            assert disturbed() or bodies == [b"b 0 ", b"b 1 ", b"a 1 "]
+            await peer.hear_receipt("c")
+            assert disturbed() or (peer.receipts == ["c"] and now() == at)
+        nursery.cancel_scope.cancel()
+
+
+async def _receive(subscription: LocalSubscription, count: int) -> list[bytes]:
+    """What a program receives, at most so many messages, for a while."""
+    bodies: list[bytes] = []
+    with trio.move_on_after(5):
+        while len(bodies) < count:
+            bodies.append((await subscription.receive()).body)
+    return bodies
+
+
+async def an_asker_that_goes_while_an_answer_waits() -> None:
+    """It takes no answers, until its private queue is full; when it goes, who waits there is let go at once."""
+    limits = dataclasses.replace(LIMITS, stall_seconds_max=50)
+    house = StompHouse(limits, Network(buffer_bytes=128, write_bytes_max=512))
+    house.exact, house.breaks = False, True
+    async with trio.open_nursery() as nursery:
+        await house.start(nursery)
+        async with house.stomp() as answers:
+            await answers.say(answers.subscribe(QUEUE, ack=EACH, receipt="s"))
+            await answers.hear_receipt("s")
+            async with house.stomp() as asks:
+                await asks.say(asks.send(QUEUE, b"a 0 ", reply_to="/temp-queue/mine"))
+                received = await answers.hear_messages(1)
+                to = received[0].message.headers["reply-to"] if received else TOPIC
+                await answers.say(answers.ack(*received, receipt="settled"))
+                await answers.hear_receipt("settled")
+                last = await _answer_until_one_waits(house, answers, to)
+                before = now()
+            await answers.hear_receipt(f"{last}")
+            assert disturbed() or (f"{last}" in answers.receipts and now() == before)
+        nursery.cancel_scope.cancel()
+
+
+async def _answer_until_one_waits(house: StompHouse, peer: Peer, channel: str) -> int:
+    """Send to a queue until it is full; returns the number of what waits there."""
+    with trio.move_on_after(PATIENCE):
+        for number in range(20):
+            body = (b"b %d " % number).ljust(200, b".")
+            await peer.say(peer.session.send(Message(channel, body), receipt=f"{number}"))
+            await trio.sleep(0.5)
+            known = house.broker.statistics().channels.get(channel)
+            if known is not None and known.publishers_waiting:
+                return number
+    assert disturbed(), "it takes all that it is sent"
+    return -1
+
+
+SCENARIOS = (
+    one_who_goes_and_is_beaten_at,
+    a_transaction_whose_peer_goes_and_is_beaten_at,
+    one_who_takes_no_replies_while_its_message_waits,
+    one_who_takes_no_replies_after_its_message_waited,
+    a_commit_in_reserve_that_waits_for_a_topic,
+    an_asker_that_goes_while_an_answer_waits,
+)
