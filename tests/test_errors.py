@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 import inspect
+import pickle
 import re
+from collections.abc import Callable
 
 import pytest
 import trio
@@ -32,7 +36,7 @@ CASES: list[tuple[BrokerError, str, dict[str, object]]] = [
     ),
     (
         LimitReached("channels_max", 16_384),
-        "the broker is at its limit channels_max (16,384)",
+        "the limit channels_max (16,384) is reached",
         {"limit": "channels_max", "allowed": 16_384},
     ),
     (
@@ -58,6 +62,12 @@ CASES: list[tuple[BrokerError, str, dict[str, object]]] = [
     ),
     (ProtocolViolation("an empty name"), "an empty name", {"reason": "an empty name"}),
 ]
+
+
+def _pickled(error: BrokerError, protocol: int) -> BrokerError:
+    """As it comes out of another process."""
+    remade: BrokerError = pickle.loads(pickle.dumps(error, protocol))
+    return remade
 
 
 def classes() -> dict[str, type[BaseException]]:
@@ -125,6 +135,41 @@ def test_a_caller_of_trio_needs_no_new_except_clause() -> None:
 def test_a_name_from_outside_cannot_forge_or_flood_a_log(error: BrokerError) -> None:
     assert str(error).isprintable()
     assert len(str(error)) < 200
+
+
+@pytest.mark.parametrize(
+    ("message", "detail", "said"),
+    [
+        ("no", "", "'no'"),
+        ("no", "no; yes is allowed", "'no; yes is allowed'"),
+        ("no", "no", "'no'"),
+        ("no", "never", "'no': 'never'"),
+        ("", "never", "'never'"),
+        ("", "", "''"),
+    ],
+)
+def test_what_a_server_says_is_told_once(message: str, detail: str, said: str) -> None:
+    assert str(ServerRefused(message, detail)) == f"the server said: {said}"
+
+
+class Theirs(BrokerError):
+    """An error that a program makes of ours."""
+
+    def __init__(self, *, fact: int) -> None:
+        super().__init__("a text")
+        self.fact = fact
+
+
+@pytest.mark.parametrize(
+    "again", [copy.copy, copy.deepcopy, *(functools.partial(_pickled, protocol=each) for each in (0, 2, 5))]
+)
+def test_every_error_can_be_pickled_and_copied(again: Callable[[BrokerError], BrokerError]) -> None:
+    for error in (*(case[0] for case in CASES), Theirs(fact=1)):
+        error.add_note("noted")
+        copied = again(error)
+        assert copied is not error
+        assert (type(copied), str(copied), vars(copied)) == (type(error), str(error), vars(error))
+        del error.__notes__
 
 
 def test_shorten() -> None:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import gc
 import math
+import pickle
 import tracemalloc
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 import pytest
 import trio
 
 from trio_broker.errors import InvalidChannel
 from trio_broker.limits import BATCH_COST, MESSAGE_COST, Limits
-from trio_broker.message import Batch, Delivery, Message, is_queue, plain_batch, validate_channel
+from trio_broker.message import Batch, BoundSettler, Delivery, Message, is_queue, plain_batch, validate_channel
 from trio_broker.wire import FRAMED, FramedServerSession, Publish, encode, frame
+from trio_broker.wire.stomp_messages import STOMP, MessageHeaders
 
 
 def batch_of(*bodies: bytes) -> Batch:
@@ -43,9 +47,64 @@ def test_a_message_is_a_value() -> None:
 
 def test_the_empty_headers_that_messages_share_cannot_be_changed() -> None:
     headers = Message("/topic/a", b"1").headers
-    assert isinstance(headers, Mapping)
-    with pytest.raises(TypeError):
-        headers["name"] = "value"  # type: ignore[index]
+    assert isinstance(headers, dict)
+    for change in (
+        lambda: headers.__setitem__("name", "value"),
+        lambda: headers.update(name="value"),
+        lambda: headers.setdefault("name", "value"),
+        lambda: headers.__ior__({"name": "value"}),
+        lambda: headers.__delitem__("name"),
+        lambda: headers.pop("name", None),
+        headers.popitem,
+        headers.clear,
+    ):
+        with pytest.raises(TypeError, match="makes a copy that can be"):
+            change()
+    assert dict(headers) == {}
+    assert Message("/topic/a", b"1").headers is headers
+
+
+class Desk(BoundSettler):
+    """Where messages are settled."""
+
+    def __init__(self) -> None:
+        self.acknowledged: list[int] = []
+        self.here = (each for each in self.acknowledged)  # what can be neither copied nor pickled, as a connection
+
+    def ack(self, number: int) -> None:
+        self.acknowledged.append(number)
+
+    def nack(self, number: int, requeue: bool) -> None:
+        raise AssertionError
+
+
+MESSAGES = {
+    "no headers": Message("/topic/a", b"1"),
+    "headers": Message("/topic/a", b"1", {"n": "v"}, 2, True),
+    "of STOMP": STOMP.decode("/topic/a", (MessageHeaders({"n": "v"}, 0), b"1")),
+}
+
+
+@pytest.mark.parametrize("message", MESSAGES.values(), ids=list(MESSAGES))
+def test_a_message_can_be_copied_pickled_and_taken_apart(message: Message) -> None:
+    for again in (copy.copy(message), copy.deepcopy(message), pickle.loads(pickle.dumps(message))):
+        assert again == message
+        assert hash(again) == hash(message)
+    assert dataclasses.asdict(message)["headers"] == dict(message.headers)
+
+
+def test_a_copy_settles_the_same_message_and_what_was_pickled_settles_nothing() -> None:
+    desk = Desk()
+    message = Message("/topic/a", b"1", {}, 0, False, desk, 7)
+    for again in (copy.copy(message), copy.deepcopy(message), dataclasses.replace(message, body=b"2")):
+        again.ack()
+    pickle.loads(pickle.dumps(message)).ack()
+    dataclasses.asdict(message)
+    assert desk.acknowledged == [7, 7, 7]
+
+
+def test_equal_messages_have_one_hash() -> None:
+    assert len({Message("/a", b"1", {"n": "v"}), Message("/a", b"1", {"n": "v"}), Message("/a", b"1", {"n": "w"})}) == 2
 
 
 # -- batches ---------------------------------------------------------------------------------------------------------

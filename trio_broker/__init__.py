@@ -20,7 +20,8 @@ A map of the house. A module imports from its own room and from lower floors; ro
     4   server     client  conform  tasks and sockets; conform checks any STOMP broker
     3   core       wire             who gets what; bytes <-> commands
     1   explorer                    cancels any Trio program at every checkpoint
-    0   message  errors  limits     the values that flow, what can go wrong, every limit
+    0   message  headers            the values that flow
+        errors   limits             what can go wrong, every limit
 
 A message's way: ``server/reader.py`` reads bytes; ``wire/framed.py`` or ``wire/stomp_server.py`` turns them into
 batches; ``core/topic.py`` or ``core/queue.py`` chooses the receivers and puts each batch into the ``core/mailbox.py``

@@ -5,7 +5,7 @@
     BrokerError
     ├── InvalidChannel            you: the name of a channel is not one            (also a ValueError)
     ├── MessageTooLarge           you: a payload over the limit                    (also a ValueError)
-    ├── LimitReached              not now: a limit of the broker is used up
+    ├── LimitReached              not now: a limit is used up, of the broker or a client
     ├── BrokerDraining            not now, nor later: the broker is on its way out
     ├── PublishStalled            they: the channel took nothing for too long
     ├── NotOutstanding            you: settled what is not to be settled
@@ -36,7 +36,10 @@ __all__ = [
 
 
 class BrokerError(Exception):
-    """The root of everything this package raises of its own."""
+    """The root of everything this package raises of its own. Each can be pickled and copied, with its facts."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _remake, (type(self), self.args), vars(self)
 
 
 class InvalidChannel(BrokerError, ValueError):
@@ -68,7 +71,7 @@ class MessageTooLarge(BrokerError, ValueError):
 
 
 class LimitReached(BrokerError):
-    """A limit of the broker is used up; nothing was changed.
+    """A limit is used up, of the broker, or of the client that was asked; nothing was changed.
 
     Attributes:
         limit: the field's name in `Limits`.
@@ -76,7 +79,7 @@ class LimitReached(BrokerError):
     """
 
     def __init__(self, limit: str, allowed: float) -> None:
-        super().__init__(f"the broker is at its limit {limit} ({allowed:,})")
+        super().__init__(f"the limit {limit} ({allowed:,}) is reached")
         self.limit = limit
         self.allowed = allowed
 
@@ -140,7 +143,10 @@ class ServerRefused(BrokerError, trio.BrokenResourceError):
     """
 
     def __init__(self, message: str, detail: str = "", receipt_id: str | None = None) -> None:
-        super().__init__(f"the server said: {shorten(message)}" + (f": {shorten(detail, 400)}" if detail else ""))
+        said = shorten(detail, 400) if detail else shorten(message)
+        if detail and not detail.startswith(message):  # else it says that, too
+            said = f"{shorten(message)}: {said}"
+        super().__init__(f"the server said: {said}")
         self.message = message
         self.detail = detail
         self.receipt_id = receipt_id
@@ -156,6 +162,11 @@ class ProtocolViolation(BrokerError):
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
         self.reason = reason
+
+
+def _remake(kind: type[BrokerError], args: tuple[object, ...]) -> BrokerError:
+    """An error with this text, whatever its ``__init__`` takes; its facts come after."""
+    return kind.__new__(kind, *args)
 
 
 def shorten(text: str, limit: int = 80) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, Final, NoReturn, final
 
 __all__ = ["NO_HEADERS", "OWN_HEADERS", "SharedHeaders", "check_headers"]
@@ -45,8 +45,4 @@ def check_headers(headers: Mapping[str, str]) -> None:
                 raise TypeError(f"the header {name!r}: {value!r} is not of strings alone; names and values are str")
     taken = OWN_HEADERS.intersection(headers)
     if taken:
-        raise ValueError(f"headers cannot contain {_listed(taken)}, which STOMP uses itself")
-
-
-def _listed(names: Iterable[str]) -> str:
-    return ", ".join(sorted(names))
+        raise ValueError(f"headers cannot contain {', '.join(sorted(taken))}, which STOMP uses itself")

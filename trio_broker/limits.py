@@ -60,7 +60,9 @@ class Limits:
     )
     channel_bytes_max: int = _limit(255, "longest channel name, in bytes of UTF-8")
     handshake_seconds_max: float = _limit(
-        10.0, "from accept to the first whole frame: the silent must not hold a place"
+        10.0,
+        "from accept to the first whole frame, and for a client to reach its broker, and to be answered: the silent "
+        "must not hold a place, nor anybody up",
     )
     frame_seconds_max: float = _limit(
         60.0, "for one incomplete frame: 16 MiB at 2.2 Mbit/s, and an end for those who drip"

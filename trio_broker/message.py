@@ -17,7 +17,7 @@ from typing import Any, Final, Protocol, Self, TypeAlias, final
 
 import trio
 
-from trio_broker.errors import InvalidChannel
+from trio_broker.errors import InvalidChannel, MessageTooLarge
 from trio_broker.headers import NO_HEADERS
 from trio_broker.limits import BATCH_COST, MESSAGE_COST
 
@@ -30,6 +30,7 @@ __all__ = [
     "Delivery",
     "Message",
     "Settler",
+    "as_body",
     "is_queue",
     "plain_batch",
     "validate_channel",
@@ -130,7 +131,7 @@ class Message:
     @asynccontextmanager
     @trio.lowlevel.enable_ki_protection
     async def process(self) -> AsyncIterator[Message]:
-        """Deal with it in a block: acknowledged on leaving in order, back in its queue after an error.
+        """Deal with it in a block: acknowledged on leaving in order, back in its queue after an error, also of `ack`.
 
         Cancellation: entering is never cancelled: it has no checkpoint. Leaving is never cancelled: it has no
         checkpoint. A block that is cancelled has not dealt with its message, which goes back.
@@ -269,6 +270,25 @@ def plain_batch(message: Message) -> Batch:
 def is_queue(channel: str) -> bool:
     """Whether this is a queue: its name starts with ``/queue``. All others are topics (docs/framed.md, F-20)."""
     return channel.startswith("/queue")
+
+
+def as_body(body: bytes, bytes_max: int) -> bytes:
+    """The bytes of a payload.
+
+    Args:
+        body: anything that has bytes, such as ``bytes``, ``bytearray`` or ``array.array``, as they are now; how many
+            items they make does not matter.
+        bytes_max: how many they may be.
+
+    Raises:
+        MessageTooLarge: there are too many.
+        TypeError: it has none.
+    """
+    if not isinstance(body, bytes):
+        body = memoryview(body).tobytes()
+    if len(body) > bytes_max:
+        raise MessageTooLarge(len(body), bytes_max)
+    return body
 
 
 def validate_channel(channel: str, channel_bytes_max: int) -> None:

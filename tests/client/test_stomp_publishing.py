@@ -21,10 +21,10 @@ async def test_a_message_with_headers_arrives_as_it_was_published(
     async with connect(protocol="stomp") as client:
         with assert_checkpoints():
             await client.publish("/topic/x", body, headers={"type": "a:b\\c\nd\r", "content-type": "text/plain"})
-        await client.publish("jobs", b"")
+        await client.publish("/jobs", b"")
     first, second = servers.last.messages
     assert (first.channel, first.body, first.headers["type"]) == ("/topic/x", body, "a:b\\c\nd\r")
-    assert (second.channel, second.body, dict(second.headers)) == ("/queue/jobs", b"", {})
+    assert (second.channel, second.body, dict(second.headers)) == ("/queue//jobs", b"", {})
 
 
 async def test_confirm_waits_for_the_receipt(autojump_clock: MockClock, servers: ScriptedServers) -> None:
@@ -190,9 +190,10 @@ async def test_a_receipt_is_waited_for_in_several_tasks(autojump_clock: MockCloc
 async def test_a_receipt_that_never_came_says_so_after_leaving(
     autojump_clock: MockClock, servers: ScriptedServers
 ) -> None:
-    async with connect(protocol="stomp") as client:
-        servers.last.answers = False
-        receipt = (await client.reserve()).send("/queue/x", b"one")
+    with pytest.raises(trio.BrokenResourceError, match="1 messages were not confirmed"):
+        async with connect(protocol="stomp") as client:
+            servers.last.answers = False
+            receipt = (await client.reserve()).send("/queue/x", b"one")
     with pytest.raises(trio.ClosedResourceError):
         await receipt.confirmed()
 

@@ -21,7 +21,7 @@ async def test_a_job_and_its_result() -> None:
         async with (
             connect("127.0.0.1", house.server.port, protocol="stomp") as client,
             client.subscribe("/queue/jobs", ack="client-individual") as jobs,
-            client.subscribe("results") as results,
+            client.subscribe("/queue/results") as results,
         ):
             await client.publish("/queue/jobs", b"\0job", headers={"type": "a:b\n"}, confirm=True)
             job = await jobs.receive()
@@ -35,7 +35,7 @@ async def test_a_job_and_its_result() -> None:
                 await transaction.publish("/queue/results", b"result")
                 transaction.ack(job)
             result = await results.receive()
-            assert (result.channel, result.body) == ("results", b"result")
+            assert (result.channel, result.body) == ("/queue/results", b"result")
         async with house.broker.subscribe("/queue/jobs") as jobs_left, house.broker.subscribe("/queue/results") as left:
             for queue in (jobs_left, left):
                 with pytest.raises(trio.WouldBlock):

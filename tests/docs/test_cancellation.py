@@ -122,7 +122,7 @@ PLANTED_IN_THE_PAGE = [
     ("`Line.close` | all places", "`Line.end` | all places", "cancel of ours: not on the page: core/line.py"),
     ("`Line.close` | all places", "`Line.end` | all places", "cancel of ours: not in the source: core/line.py"),
     ("`'a second signal'`", "`'another signal'`", "cancel of ours: not on the page: cli/serve.py _hurry"),
-    ("`self._watch()`", "`math.inf`", "deadline of ours: not on the page: core/channel.py Channel._room"),
+    ("`min(self._watch(), self._has_room_at())`", "`math.inf`", "deadline of ours: not on the page: core/channel.py Channel._room"),
     ("(../trio_broker/server/stall.py)", "(../trio_broker/stall.py)", "deadline of ours: not in the source:"),
 ]  # fmt: skip
 
@@ -227,7 +227,7 @@ def test_a_second_one_in_the_same_function_is_noticed() -> None:
     )
     twice = re.sub(r"( +)(scope\.cancel\(.+\))", r"\1\2; \2", source, count=1)
     assert contract.place_complaints(PAGE, {**SOURCES, "core/line.py": twice}) == [
-        "Every cancel of ours: not on the page: core/line.py Line.place_of 'the broker is draining'"
+        "Every cancel of ours: not on the page: core/line.py Line.place 'the broker is draining'"
     ]
 
 

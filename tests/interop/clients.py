@@ -21,7 +21,7 @@ import trio
 from stompman.connection import AbstractConnection, Connection
 from stompman.frames import AnyServerFrame
 
-from trio_broker.client import framed
+from trio_broker.client import framed, open_subscription
 
 PATIENCE_SECONDS: Final = 60
 STOMPJS: Final = Path(__file__).with_name("stompjs_client.mjs")
@@ -257,7 +257,7 @@ class Framed:
     def receive(self, port: int, destination: str, count: int) -> list[Got]:
         async def run() -> list[Got]:
             with trio.fail_after(PATIENCE_SECONDS):
-                async with framed.open_subscription("127.0.0.1", port, destination) as subscription:
+                async with open_subscription("127.0.0.1", port, destination) as subscription:
                     return [Got({}, (await subscription.receive()).body) for _ in range(count)]
 
         return trio.run(run)

@@ -59,14 +59,6 @@ SERVER: Final = (
         "a connection waits for ever for a channel that takes nothing",
     ),
     ByHand(
-        "held-bytes-kept",
-        CONNECTION,
-        "            self._broker.memory.add(-self._reader.held_bytes)\n",
-        "",
-        "the account keeps the unfinished frame of a connection that ended",
-        ("handshakes",),
-    ),
-    ByHand(
         "drain-accepts-what-comes",
         READER,
         "        if self._has_stopped:  # a drain came while these bytes were on their way: they are not accepted\n"

@@ -12,6 +12,7 @@ BEATING: Final = "trio_broker/server/beating.py"
 CHANNEL: Final = "trio_broker/core/channel.py"
 CONNECTION: Final = "trio_broker/server/connection.py"
 DIALECT: Final = "trio_broker/server/stomp.py"
+HOLDING: Final = "trio_broker/server/holding.py"
 LEDGER: Final = "trio_broker/core/ledger.py"
 QUEUE: Final = "trio_broker/core/queue.py"
 READER: Final = "trio_broker/server/reader.py"
@@ -352,9 +353,9 @@ STOMP: Final = (
     ),
     ByHand(
         "transaction-grows-without-mark",
-        READER,
-        "        if grows and memory.is_full and not dialect.has_unsettled:\n",
-        "        if False:\n",
+        HOLDING,
+        "        return not (grows and self._memory.is_full) or dialect.has_unsettled\n",
+        "        return True\n",
         "open transactions fill the memory",
         ("a_transaction_that_outgrows_the_memory",),
     ),

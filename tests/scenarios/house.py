@@ -216,7 +216,7 @@ class House:
         """What holds whenever all tasks wait."""
         statistics, limits = self.broker.statistics(), self.broker.limits
         open_now = [] if self.server is None else list(self.server._open)
-        held = sum(connection._reader.held_bytes + self.check_connection(connection) for connection in open_now)
+        held = sum(connection._reader.holding.held_bytes + self.check_connection(connection) for connection in open_now)
         held += sum(channel.backlog_cost for channel in statistics.channels.values())
         held += sum(subscription.statistics().mailbox_cost for subscription in self.programs)
         assert statistics.memory_cost == held, (statistics, held)

@@ -1,4 +1,4 @@
-"""Scenarios for the STOMP client and our own server: publishing, subscriptions, requests and transactions."""
+"""Scenarios for the STOMP client and our own server: publishing, subscriptions and requests."""
 
 from __future__ import annotations
 
@@ -239,46 +239,6 @@ async def requests() -> None:
         nursery.cancel_scope.cancel()
 
 
-async def transactions() -> None:
-    """One is committed; one is given up because of an error and settles nothing; one is cancelled."""
-    house = ClientHouse()
-    async with trio.open_nursery() as nursery:
-        await house.start(nursery)
-        with perhaps_over(), trio.move_on_after(PATIENCE):
-            house.publish(QUEUE, b"p 0 ", b"p 1 ")
-            async with house.client() as client, client.subscribe(QUEUE, ack=EACH) as jobs:
-                first, second = await house.take(jobs), await house.take(jobs)
-                await _in_a_transaction(house, client, first, b"a 0 ", b"a 1 ")
-                with suppress(Planned):
-                    await _in_a_transaction(house, client, second, b"b 0 ", fails=True)
-                with trio.move_on_after(1):
-                    await _in_a_transaction(house, client, second, b"b 1 ", seconds=2)
-                await house.deal_with(client, second)
-                await house.send(client, QUEUE, b"p 2 ", confirm=True)
-        await trio.sleep(1)
-        assert disturbed() or house.broker.statistics().channels[OTHER_QUEUE].backlog_messages == 2
-        assert disturbed() or house.broker.statistics().channels[QUEUE].backlog_messages == 1
-        nursery.cancel_scope.cancel()
-
-
-async def _in_a_transaction(
-    house: ClientHouse, client: StompClient, settled: Message, *bodies: bytes, fails: bool = False, seconds: float = 0
-) -> None:
-    """Settle one message and publish others, as one."""
-    async with house.transaction(client) as (transaction, bound):
-        transaction.ack(settled)
-        bound.settled.append(settled.body)
-        for body in bodies:
-            with trio.CancelScope():
-                await transaction.publish(OTHER_QUEUE, body)
-                bound.sent.append(body)
-        await trio.sleep(seconds)
-        if fails:
-            raise Planned
-        bound.commits = True
-        house.settling.add(settled.body)
-
-
 async def a_subscription_that_is_not_received_from() -> None:
     """When too much waits in it nothing more is read, so a confirmation waits, too; then it is received from."""
     house = ClientHouse(dataclasses.replace(LIMITS, mailbox_bytes_max=400, stall_seconds_max=50))
@@ -319,6 +279,5 @@ SCENARIOS = (
     entering_that_is_cancelled,
     a_receive_that_is_cancelled,
     requests,
-    transactions,
     a_subscription_that_is_not_received_from,
 )

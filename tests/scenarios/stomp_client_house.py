@@ -6,8 +6,8 @@ Beside what `tests.scenarios.stomp_house` asks of the broker:
   its reader waits only while too much is held, its writer sleeps only while nothing is to be written, its account is
   what is there, and after its end nobody waits for it.
 - When its block is left its socket is closed.
-- A publish without confirmation that raised has reached nobody, one that was confirmed is in the broker once, all
-  others once at most.
+- A publish without confirmation that raised has reached nobody, one that was confirmed, or whose client was left in
+  order and said nothing, is in the broker once, all others once at most.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class ClientHouse(StompHouse):
         self.limits = limits
         self.clients: list[StompClient] = []
         self.refused: set[bytes] = set()  # publishes that raised: they must reach nobody
-        self.handed_over: set[bytes] = set()  # those that did not, to queues
+        self.handed_over: dict[StompClient, set[bytes]] = {}  # those that did not, to queues
         self.acknowledged: dict[StompClient, set[bytes]] = {}
         self.reliable = True  # undisturbed, what was handed over arrives
         super().__init__(limits, Network(write_bytes_max=512, buffer_bytes=2048))
@@ -88,6 +88,8 @@ class ClientHouse(StompHouse):
                 self.join(client)
                 mine = client
                 yield client
+            if self.server is not None:
+                self.accepted |= self.handed_over[client]
         finally:
             self.check_left(mine)
 
@@ -95,6 +97,7 @@ class ClientHouse(StompHouse):
         """From now on this client is looked at, too."""
         self.clients.append(client)
         self.acknowledged[client] = set()
+        self.handed_over[client] = set()
 
     def check_left(self, client: StompClient | None) -> None:
         """The socket of a client whose block was left is closed, and nobody waits for it."""
@@ -119,13 +122,13 @@ class ClientHouse(StompHouse):
                 if confirm:
                     self.note_confirmed(client, body)
                 else:
-                    self.note_handed_over(channel, body)
+                    self.note_handed_over(client, channel, body)
 
-    def note_handed_over(self, channel: str, body: bytes) -> None:
+    def note_handed_over(self, client: StompClient, channel: str, body: bytes) -> None:
         """A publish without confirmation has returned."""
         self.refused.remove(body)
         if is_queue(channel):
-            self.handed_over.add(body)
+            self.handed_over[client].add(body)
 
     def note_confirmed(self, client: StompClient, body: bytes) -> None:
         """The broker has a message, and has dealt with what came before it on this connection."""
@@ -195,7 +198,8 @@ class ClientHouse(StompHouse):
         there = {message.body for message in left} | self.delivered.keys()
         assert not self.refused & there, f"there although publish raised: {self.refused & there}"
         if self.reliable and not disturbed():
-            assert self.handed_over <= there, f"lost: {self.handed_over - there}"
+            handed_over = set[bytes]().union(*self.handed_over.values())
+            assert handed_over <= there, f"lost: {handed_over - there}"
 
     async def check_rescue(self) -> None:
         """`check_stomp_rescue` does it."""

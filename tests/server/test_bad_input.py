@@ -331,7 +331,7 @@ async def test_names_of_queues_are_bounded(autojump_clock: MockClock, logs: Logs
 
         nursery.start_soon(ask)
         await greedy.is_ended()
-        assert logs.reasons("refused") == ["the broker is at its limit channels_max (1,000)"]
+        assert logs.reasons("refused") == ["the limit channels_max (1,000) is reached"]
         assert len(house.broker.statistics().channels) == 1000
         latecomer = house.connect()
         await latecomer.send(frame(b"/topic/new"))

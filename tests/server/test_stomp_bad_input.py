@@ -359,7 +359,7 @@ async def test_names_of_queues_are_bounded(autojump_clock: MockClock, logs: Logs
         for number in range(3):
             await peer.receipt(str(number))
         said = await peer.error()
-        assert said.body == b"the broker is at its limit channels_max (3)"
+        assert said.body == b"the limit channels_max (3) is reached"
         assert said["receipt-id"] == "3"
         assert set(house.broker.statistics().channels) == {"/queue/0", "/queue/1", "/queue/2"}
 
@@ -370,7 +370,7 @@ async def test_open_transactions_do_not_grow_while_the_broker_is_full(autojump_c
         peer = await join(house)
         await peer.send(stomp("BEGIN", "transaction:t"), send("/topic/x", "transaction:t", body=bytes(6000)))
         said = await peer.error()
-        assert said.body == b"the broker is at its limit memory_bytes_max (5,000)"
+        assert said.body == b"the limit memory_bytes_max (5,000) is reached"
         await wait_all_tasks_blocked()
         assert house.broker.memory.cost == 0
 

@@ -80,6 +80,7 @@ async def test_a_peer_that_never_beats(
         agreed_ms = max(promised_ms, 1000)
         reason = f"nothing came for {ended_at:g} s; a heart-beat was promised every {agreed_ms:,} ms"
         assert said.body.decode() == reason
+        assert said["heart-beat-missed"] == "true"
         assert logs.reasons("refused") == [reason]
         await wait_all_tasks_blocked()
         assert house.server.connections == 0

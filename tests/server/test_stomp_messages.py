@@ -176,7 +176,7 @@ async def test_private_queues_are_bounded(autojump_clock: MockClock, logs: Logs)
         client = await join(house)
         for number in range(4):
             await ask(client, b"", str(number))
-        assert (await client.error()).body == b"the broker is at its limit subscriptions_max (3)"
+        assert (await client.error()).body == b"the limit subscriptions_max (3) is reached"
         assert house.backlog("/queue/service") == 3
 
 

@@ -222,7 +222,7 @@ async def test_above_the_reserve_it_is_refused(autojump_clock: MockClock, logs: 
                 await worker.receipt(str(number))
         said = await worker.error()
         assert (said["receipt-id"], trio.current_time()) == ("2", 0)
-        assert said.body == b"the broker is at its limit backlog_reserve_bytes_max (3,000)"
+        assert said.body == b"the limit backlog_reserve_bytes_max (3,000) is reached"
         await wait_all_tasks_blocked()
         assert (house.backlog("/queue/full"), house.backlog("/queue/jobs")) == (1 + 2, 1)
         await idle.is_silent()

@@ -10,9 +10,11 @@ from tests.wire.stomp_streams import SMALL, VERSIONS, connected, raw
 from tests.wire.streams import drip
 from trio_broker.errors import ProtocolViolation
 from trio_broker.limits import Limits
-from trio_broker.message import AckMode, Message
+from trio_broker.message import AckMode, Delivery, Message
 from trio_broker.wire.stomp_client import Connected, Receipt, Received, ServerError, StompClientSession
+from trio_broker.wire.stomp_commands import Publish, Subscribe
 from trio_broker.wire.stomp_heartbeat import HeartBeat
+from trio_broker.wire.stomp_messages import with_reply_to
 
 
 def client_of(version: str = "1.2", limits: Limits | None = None) -> StompClientSession:
@@ -178,7 +180,7 @@ def test_s42_an_error_ends_the_conversation() -> None:
         raw("MESSAGE", "message-id:1", "subscription:1"),
         raw("MESSAGE", "destination:d", "message-id:1", "subscription:1", r"x:\t"),
         raw("MESSAGE", "content-length:65"),
-        b"x" * 200,
+        b"x" * 1000,
     ],
 )
 def test_s48_what_was_whole_before_a_violation_is_returned_first(data: bytes) -> None:
@@ -195,6 +197,39 @@ def test_s48_what_was_whole_before_a_violation_is_returned_first(data: bytes) ->
     with pytest.raises(ProtocolViolation, match=re.escape(caught.value.reason)):
         [dripped.receive_data(byte) for byte in drip(data)]
     assert dripped.held_bytes == 0
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_s10_s48_what_may_be_sent_may_be_received(version: str) -> None:
+    """As many headers as may be, as long as may be, and twice as long where they were sent without escapes."""
+    limits = Limits()
+    sent = ["destination:/queue/a", "reply-to:/temp-queue/a", *(f"{number}:" for number in range(126))]
+    assert len(sent) == limits.headers_max
+    sent[-1] += ":" * (limits.header_bytes_max - len(raw("SEND", *sent)) + 1)
+    (publish,) = connected(version, limits).receive_data(raw("SEND", *sent, body=b"x"))
+    assert isinstance(publish, Publish)
+    batch = with_reply_to(publish.batch, f"/queue/temporary/{'n' * 22}")
+    client = client_of(limits=limits)
+    asked = client.subscribe("/queue/a" + ":" * 247, "", ack=AckMode.CLIENT)
+    identifier = "i" * (limits.header_bytes_max - len(asked) + 1)
+    (subscribe,) = connected(limits=limits).receive_data(
+        client.subscribe("/queue/a" + ":" * 247, identifier, ack=AckMode.CLIENT)
+    )
+    assert isinstance(subscribe, Subscribe)
+    delivery = Delivery(batch, (0,), (1,), dropped_before=10**18 - 1)
+    (event,) = client.receive_data(subscribe.encoder.encode([delivery], 10**18))
+    assert isinstance(event, Received)
+    assert (event.message.body, event.subscription_id, event.redelivered) == (b"x", identifier, True)
+    assert len(event.message.headers) == limits.headers_max - 1
+    assert event.message.headers["125"].strip(":") == ""
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_s10_s48_a_client_has_limits_too(version: str) -> None:
+    head = ["MESSAGE", "destination:d", "message-id:1", "subscription:s", "content-length:0", "ack:1"]
+    for lines in ([f"{number}:" for number in range(200)], ["h:" + "v" * 60_000]):
+        with pytest.raises(ProtocolViolation, match="at most"):
+            client_of(version).receive_data(raw(*head, *lines))
 
 
 @pytest.mark.parametrize("version", VERSIONS)

@@ -6,6 +6,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import Literal, overload
 
 from trio_broker.client import framed
+from trio_broker.client.checking import check_heart_beat
 from trio_broker.client.framed import Client
 from trio_broker.client.stomp import StompClient, open_stomp
 from trio_broker.errors import shorten
@@ -73,10 +74,13 @@ def connect(
     Args:
         host: the broker's name or address.
         port: its port.
-        protocol: ``stomp`` for STOMP 1.2, which gives a `StompClient`, or ``framed``, which gives a `Client`.
-        limits: with ``framed``, ``frame_bytes_max``, ``channel_bytes_max``, ``mailbox_bytes_max`` and
-            ``farewell_seconds_max`` are used; with ``stomp`` also ``header_bytes_max``, ``headers_max``,
-            ``subscriptions_max``, ``transactions_max``, ``transaction_bytes_max`` and ``unsettled_bytes_max``.
+        protocol: ``stomp`` for STOMP 1.2, which gives a `StompClient`, or ``framed``, which gives a `Client`. Names of
+            channels that begin with ``/queue`` or ``/topic`` are the same in both; of others `StompClient.publish`
+            tells.
+        limits: with ``framed``, ``frame_bytes_max``, ``channel_bytes_max``, ``mailbox_bytes_max``,
+            ``handshake_seconds_max`` and ``farewell_seconds_max`` are used; with ``stomp`` also ``header_bytes_max``,
+            ``headers_max``, ``subscriptions_max``, ``transactions_max``, ``transaction_bytes_max`` and
+            ``unsettled_bytes_max``.
         login: who the client is; STOMP alone.
         passcode: its proof; STOMP alone.
         heart_beat_seconds: how often the client offers to send, and wants to receive, a sign of life; None for never.
@@ -85,11 +89,12 @@ def connect(
 
     Raises:
         ValueError: no such protocol, a login or passcode that the protocol cannot send, or a time that is not one.
-        OSError: the broker cannot be reached.
+        OSError: the broker cannot be reached, also not within ``handshake_seconds_max``.
         ServerRefused: the server ended the connection with an error: on entering, for example for a wrong passcode;
             on leaving in order, if no call has raised it before.
-        trio.BrokenResourceError: on entering, the connection broke; on leaving in order, messages that were handed
-            over could not be sent.
+        trio.BrokenResourceError: on entering, the connection broke, or, with STOMP, the broker did not answer within
+            ``handshake_seconds_max``; on leaving in order, messages that were handed over may not have been sent, or,
+            with STOMP, were not confirmed: each may have arrived or not.
         ProtocolViolation: what answers does not speak STOMP 1.2.
 
     Cancellation: entering is atomic (if it raises there is no connection). Leaving is cleanup: the connection is closed
@@ -98,6 +103,7 @@ def connect(
     once, and what was not sent is lost. An exception of the body leaves as itself, not in a group; `trio.Cancelled` may
     leave in one. Both are always checkpoints.
     """
+    check_heart_beat(heart_beat_seconds)
     if protocol == "stomp":
         return open_stomp(
             host, port, limits=limits, login=login, passcode=passcode, heart_beat_seconds=heart_beat_seconds

@@ -5,93 +5,27 @@ publish on, and one more for each subscription. Nothing tells when the broker ha
 that is published at the same moment by somebody else may come before it.
 
 Publishing goes through a writer task, so that a cancelled `Client.publish` can never leave a fragment of a frame on
-the stream: what a caller hands over is written whole, or, if it was not handed over, not at all.
+the stream: what a caller hands over is written whole, or, if it was not handed over, not at all. A subscription, which
+only listens, is in `framed_subscription`.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import final
 
 import trio
 
-from trio_broker.errors import MessageTooLarge, ProtocolViolation
+from trio_broker.client.framed_subscription import RemoteSubscription, open_subscription
+from trio_broker.client.opening import open_stream
 from trio_broker.limits import MESSAGE_COST, Limits
-from trio_broker.message import Message, validate_channel
+from trio_broker.message import Message, as_body, validate_channel
 from trio_broker.wire import FramedClientSession
 
-__all__ = ["Client", "RemoteSubscription", "connect", "open_subscription"]
+__all__ = ["Client", "connect"]
 
 _RECEIVE_BYTES = 65_536
-
-
-@final
-class RemoteSubscription(trio.abc.ReceiveChannel[Message]):
-    """What ``async with client.subscribe(...)`` gives: receive messages, one at a time, in any number of tasks."""
-
-    def __init__(self, stream: trio.SocketStream, channel: str, session: FramedClientSession) -> None:
-        self.channel = channel
-        self.local_address = stream.socket.getsockname()
-        self._stream = stream
-        self._session = session
-        self._waiting: deque[bytes] = deque()  # received, parsed, not yet taken
-        self._reading = trio.StrictFIFOLock()  # whoever holds it reads from the socket, for all who wait
-        self._over: Exception | None = None  # why nothing more will come
-
-    @trio.lowlevel.enable_ki_protection
-    async def receive(self) -> Message:
-        """Wait for the next message and take it.
-
-        Raises:
-            trio.EndOfChannel: the broker closed the connection, in order.
-            trio.BrokenResourceError: the connection broke, or ended inside a frame.
-            trio.ClosedResourceError: this subscription was closed.
-            ProtocolViolation: the broker sent a frame over ``frame_bytes_max``.
-
-        Cancellation: atomic. If `trio.Cancelled` is raised no message was taken. No deadline but the caller's. Always
-        a checkpoint.
-        """
-        async with self._reading:
-            while not self._waiting:
-                if self._over is not None:
-                    raise self._over
-                await self._receive_more()
-            return Message(self.channel, self._waiting.popleft())
-
-    async def aclose(self) -> None:
-        """Close the connection; messages that were not received are lost with it.
-
-        Cancellation: cleanup. The connection is closed whatever is raised. Always a checkpoint.
-        """
-        self.close()
-        await trio.lowlevel.checkpoint()
-
-    @trio.lowlevel.enable_ki_protection
-    def close(self) -> None:
-        """`aclose` without a checkpoint. Idempotent.
-
-        Cancellation: never; this is synchronous.
-        """
-        self._waiting.clear()
-        self._over = trio.ClosedResourceError("this subscription was closed")
-        self._stream.socket.close()  # all that the stream's aclose does, but for its checkpoint
-
-    async def _receive_more(self) -> None:  # noqa: ASYNC910  ends early only when the stream is broken
-        """Read once, for whoever waits."""
-        try:
-            self._session.receive_data(b"")  # raises if the last read ended in a violation
-            data = await self._stream.receive_some(_RECEIVE_BYTES)
-            if self._over is not None:  # closed since these bytes came
-                return
-            self._waiting.extend(self._session.receive_data(data))
-        except (trio.BrokenResourceError, trio.ClosedResourceError, ProtocolViolation) as error:
-            self._over = self._over or error
-        else:
-            if not data:
-                cut_off = self._session.receive_eof()
-                self._over = trio.EndOfChannel() if cut_off is None else trio.BrokenResourceError(cut_off)
 
 
 @final
@@ -138,8 +72,7 @@ class Client:
         checkpoint.
         """
         validate_channel(channel, self._limits.channel_bytes_max)
-        if len(body) > self._limits.frame_bytes_max:
-            raise MessageTooLarge(len(body), self._limits.frame_bytes_max)
+        body = as_body(body, self._limits.frame_bytes_max)
         async with self._line:
             while self._cost >= self._limits.mailbox_bytes_max and self._broken is None and not self._closing:
                 await self._room.park()
@@ -160,7 +93,8 @@ class Client:
 
         Raises:
             InvalidChannel: the name is not one.
-            OSError: the broker cannot be reached.
+            OSError: the broker cannot be reached, also not within ``handshake_seconds_max``.
+            trio.BrokenResourceError: it could, and closed or broke the connection at once.
 
         Cancellation: entering is atomic (if it raises there is no connection), and always a checkpoint. Leaving is
         cleanup, without a checkpoint: the connection is closed whatever is raised, and the broker puts back what it
@@ -226,11 +160,12 @@ async def connect(
     Args:
         host: the broker's name or address.
         port: its port.
-        limits: ``frame_bytes_max``, ``channel_bytes_max``, ``mailbox_bytes_max`` and ``farewell_seconds_max`` are used.
+        limits: ``frame_bytes_max``, ``channel_bytes_max``, ``mailbox_bytes_max``, ``handshake_seconds_max`` and
+            ``farewell_seconds_max`` are used.
 
     Raises:
-        OSError: the broker cannot be reached.
-        trio.BrokenResourceError: on leaving in order, when messages that were handed over could not be sent.
+        OSError: the broker cannot be reached, also not within ``handshake_seconds_max``.
+        trio.BrokenResourceError: on leaving in order, when messages that were handed over may not have been sent.
 
     Cancellation: entering is atomic (if it raises there is no connection). Leaving is cleanup: the connection is closed
     whatever is raised. Leaving in order first sends what was handed over, for at most ``farewell_seconds_max``; leaving
@@ -238,7 +173,7 @@ async def connect(
     itself, not in a group; `trio.Cancelled` may leave in one. Both are always checkpoints.
     """
     limits = limits or Limits()
-    stream = await trio.open_tcp_stream(host, port)
+    stream = await open_stream(host, port, limits)
     client = Client(host, port, stream, limits)
     failure: BaseException | None = None
     try:
@@ -271,30 +206,5 @@ async def connect(
     if failure is not None:
         raise failure
     if client._unsent:
-        reason = client._broken or f"the broker took nothing for {limits.farewell_seconds_max:g} s"
-        raise trio.BrokenResourceError(f"{client._unsent} messages were not sent: {reason}")
-
-
-@asynccontextmanager
-@trio.lowlevel.enable_ki_protection
-async def open_subscription(
-    host: str, port: int, channel: str, *, limits: Limits | None = None
-) -> AsyncIterator[RemoteSubscription]:
-    """Subscribe to a channel of a broker for the length of a block, without a client: one connection, to listen only.
-
-    Args and errors as for `Client.subscribe`.
-
-    Cancellation: entering is atomic (if it raises there is no connection), and always a checkpoint. Leaving is cleanup,
-    without a checkpoint: the connection is closed whatever is raised, and the broker puts back what it had not sent to
-    a queue's subscriber.
-    """
-    limits = limits or Limits()
-    validate_channel(channel, limits.channel_bytes_max)
-    session = FramedClientSession(channel, limits)
-    stream = await trio.open_tcp_stream(host, port)
-    subscription = RemoteSubscription(stream, channel, session)
-    try:
-        await stream.send_all(session.hello())
-        yield subscription
-    finally:
-        subscription.close()
+        reason = client._broken or f"the broker did not take all within {limits.farewell_seconds_max:g} s"
+        raise trio.BrokenResourceError(f"{client._unsent} messages may not have been sent: {reason}")

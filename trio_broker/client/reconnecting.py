@@ -80,11 +80,12 @@ async def run_reconnecting(
     request, acknowledgement or transaction. What was not confirmed when a connection was lost has happened or not, and
     ``work`` has to know what to do about that; what it had not acknowledged comes back, marked `Message.redelivered`.
 
-    A loss is: the broker cannot be reached (also at first), or closes the connection, or it breaks, or the broker is
-    silent for too long, *and* ``work`` raises `trio.BrokenResourceError` because of it, alone or in a group. Here the
-    end of a connection in order is told so too, and does not end an ``async for``: when ``work`` returns it is done.
-    Nothing else is caught: not an exception of another kind, not `ServerRefused`, which a new connection would hear
-    again, and nothing that is raised after ``work`` has returned.
+    A loss is: the broker cannot be reached or does not answer (also at first), or closes the connection, or it breaks,
+    or either side was silent for too long, as a program is that was suspended, *and* ``work`` raises
+    `trio.BrokenResourceError` because of it, alone or in a group. Here the end of a connection in order is told so too,
+    and does not end an ``async for``: when ``work`` returns it is done. Nothing else is caught: not an exception of
+    another kind, not `ServerRefused`, which a new connection would hear again, and nothing that is raised after
+    ``work`` has returned.
 
     Args:
         work: what to do with a connection.
@@ -98,7 +99,8 @@ async def run_reconnecting(
         The last loss, when there were ``failures_max`` in a row; all that `connect` and ``work`` raise otherwise.
 
     Cancellation: partial. Whatever is under way ends, the connection is closed, and nothing is tried again; what
-    ``work`` had done is done. No deadline but the caller's. Always a checkpoint.
+    ``work`` had done is done. Deadlines: the caller's; ``handshake_seconds_max`` for each attempt, and once more for
+    the server's answer. Always a checkpoint.
     """
     back_off = back_off or BackOff()
     failures = 0

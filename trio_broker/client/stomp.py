@@ -13,11 +13,13 @@ from typing import final
 
 import trio
 
+from trio_broker.client.opening import open_stream
+from trio_broker.client.stomp_greeting import greet
 from trio_broker.client.stomp_link import Link
 from trio_broker.client.stomp_publishing import Permit
 from trio_broker.client.stomp_requests import REPLY_TO, Replies
 from trio_broker.client.stomp_subscription import StompSubscription
-from trio_broker.client.stomp_transaction import Transaction
+from trio_broker.client.stomp_transaction import Transaction, Transactions
 from trio_broker.errors import LimitReached, MessageTooLarge, shorten
 from trio_broker.limits import MESSAGE_COST, Limits
 from trio_broker.message import AckMode, Message
@@ -36,7 +38,7 @@ class StompClient:
         self.local_address = stream.socket.getsockname()
         self._link = link
         self._replies: Replies | None = None
-        self._transactions = 0  # how many are open
+        self._transactions = Transactions(link)
 
     @trio.lowlevel.enable_ki_protection
     async def publish(
@@ -46,20 +48,24 @@ class StompClient:
 
         The message is handed over to the client's outgoing mailbox, which is bounded by ``mailbox_bytes_max``: if it is
         full this waits, in line, until the server has taken some. With ``confirm`` it then waits until the broker has
-        accepted the message. Without, a message may be lost if the connection breaks, and what the broker has against
-        it is told to whoever uses the client next, and on leaving it.
+        accepted the message. Without, a message may be lost if the connection ends, and what the broker has against
+        it is told to whoever uses the client next. Leaving the `connect` block in order raises unless the broker has
+        confirmed it by then: what it confirms later stands for this message too.
 
         Args:
-            channel: the name, as for `Broker.publish`.
+            channel: the name, as for `Broker.publish`, but it begins with ``/``. One that begins with neither
+                ``/queue`` nor ``/topic``, ``/null`` too, is for our broker a queue under ``/queue/`` (S-36).
             body: the payload, at most ``frame_bytes_max`` bytes.
             headers: what goes with it and is received with it, at most ``headers_max`` with those of the protocol.
-                ``destination``, ``content-length``, ``receipt`` and ``transaction`` cannot be among them.
+                Names that STOMP uses itself, `trio_broker.headers.OWN_HEADERS`, cannot be among them. The headers of
+                a message that was received have none of those, so it can be published anew with them.
             confirm: whether to wait until the broker has accepted it.
 
         Raises:
             InvalidChannel: the name is not one.
             MessageTooLarge: the payload is over the limit.
             ValueError: these headers cannot be sent.
+            TypeError: a header's name or value is not a string.
             ServerRefused: the server ended the connection with an error.
             trio.BrokenResourceError: the server closed the connection, or it broke.
             trio.ClosedResourceError: the client's block was left.
@@ -115,20 +121,24 @@ class StompClient:
         until the program takes them. While more than ``mailbox_bytes_max`` (in cost) waits in subscriptions with
         ``ack="auto"``, nothing is read from the connection, so one that is not received from holds up all others of
         this client, and every confirmation: a task that publishes with ``confirm`` between two receives had better
-        subscribe with another mode, where the broker stops at what was prefetched, or on another connection.
+        subscribe to a queue with another mode, where the broker stops at what was prefetched, or on another connection.
+        A topic does not stop in any mode: it is read on until ``unsettled_bytes_max`` and ``frame_bytes_max`` together
+        wait, and then nothing is.
 
-        Leaving gives back what came and was not settled, whether the program has taken it or not, so that another
-        consumer gets it. With ``auto`` nothing can go back: what came and was not taken is lost.
+        Leaving gives back to a queue what came and was not settled, whether the program has taken it or not, so that
+        another consumer gets it; with ``ack="client"``, if a transaction settles some of it, when that has ended. With
+        ``auto``, and to a topic, nothing can go back: what came and was not taken is lost.
 
         Args:
-            channel: the name, as for `Broker.subscribe`.
+            channel: the name, as for `publish`.
             ack: ``auto``, ``client`` (a message settles those before it too) or ``client-individual``.
             prefetch_messages: how many messages the broker sends before one is settled; it decides, if None.
 
         Raises:
             InvalidChannel: the name is not one.
             ValueError: no such mode, or a number of messages below 1.
-            LimitReached: the client has ``subscriptions_max`` subscriptions.
+            LimitReached: the client has ``subscriptions_max`` subscriptions, with those that were left and of which an
+                open transaction settles messages.
             ServerRefused: the server did not want it, and ended the connection.
             trio.BrokenResourceError, trio.ClosedResourceError: the connection is over.
 
@@ -202,10 +212,11 @@ class StompClient:
                 transaction.ack(message)
 
         Leaving in order commits, and waits until the broker has carried it out. Leaving by an exception or a
-        cancellation gives it up; so does the end of the connection before that.
+        cancellation gives it up; so does the end of the connection before that. `Transaction` says what it keeps from
+        others.
 
         Raises:
-            LimitReached: the client has ``transactions_max`` transactions open.
+            LimitReached: the client has ``transactions_max`` transactions open, or they hold ``transaction_bytes_max``.
             ServerRefused, trio.BrokenResourceError, trio.ClosedResourceError: the connection is over. On leaving in
                 order: all of it happened or nothing.
 
@@ -213,22 +224,15 @@ class StompClient:
         unknown if it is cancelled while it waits for the broker: all of it happened or nothing. A cancellation that
         came before gives it up. Leaving in order is always a checkpoint; leaving by an exception has none.
         """
-        link = self._link
-        await link.room()
-        if self._transactions >= link.limits.transactions_max:
-            raise LimitReached("transactions_max", link.limits.transactions_max)
-        transaction = Transaction(link, f"{next(link.numbers)}")
-        self._transactions += 1
+        await self._link.room()
+        transaction = self._transactions.begin()
         try:
             yield transaction
             await trio.lowlevel.checkpoint()  # a cancellation that came before gives it up
         except BaseException:
             transaction._abort()
             raise
-        else:
-            receipt = transaction._commit()
-        finally:
-            self._transactions -= 1
+        receipt = transaction._commit()
         await receipt.confirmed()
 
 
@@ -258,10 +262,10 @@ async def open_stomp(
     limits = limits or Limits()
     link = Link(limits, heart_beat_seconds, end_is_loss=end_is_loss)
     hello = link.session.connect(host, login, passcode)
-    stream = await trio.open_tcp_stream(host, port)
+    stream = await open_stream(host, port, limits)
     failure: BaseException | None = None
     try:
-        await link.greet(stream, hello)
+        await greet(link, stream, hello)
         async with trio.open_nursery() as tasks:
             tasks.start_soon(link.write, stream)
             tasks.start_soon(link.read, stream)

@@ -9,6 +9,7 @@ import trio
 
 from trio_broker.errors import ProtocolViolation, ServerRefused
 from trio_broker.wire.stomp_client import ServerError
+from trio_broker.wire.stomp_heartbeat import HEART_BEAT_MISSED
 
 __all__ = ["Ending", "Kind", "refusal"]
 
@@ -24,7 +25,7 @@ class Ending:
     Attributes:
         kind: whose doing it was.
         reason: why, in one line.
-        said: the server's ERROR, where there was one.
+        said: the server's ERROR, where it refused something.
     """
 
     kind: Kind
@@ -48,7 +49,9 @@ class Ending:
 
 
 def refusal(said: ServerError) -> Ending:
-    """The end that the server made with ERROR."""
+    """The end that the server made with ERROR. One for our silence refuses nothing: the connection is lost."""
+    if said.headers.get(HEART_BEAT_MISSED) == "true":
+        return Ending("broken", str(_refused(said)))
     return Ending("refused", str(_refused(said)), said)
 
 

@@ -20,21 +20,22 @@ from typing import Protocol, final
 
 import trio
 
+from trio_broker.client.checking import check_heart_beat
 from trio_broker.client.stomp_ending import Ending, refusal
+from trio_broker.client.stomp_message import check_channel, checked_message
 from trio_broker.client.stomp_outgoing import Outgoing
 from trio_broker.client.stomp_publishing import Receipt
-from trio_broker.errors import InvalidChannel, MessageTooLarge, ProtocolViolation
+from trio_broker.client.stomp_unconfirmed import Unconfirmed, complaint
+from trio_broker.errors import ProtocolViolation
 from trio_broker.limits import MESSAGE_COST, Limits
-from trio_broker.message import Message, validate_channel
+from trio_broker.message import Message
 from trio_broker.wire import stomp_client as wire
 from trio_broker.wire.stomp_heartbeat import NO_HEART_BEAT, offer_of
 
-__all__ = ["Inbox", "Link", "cost_of"]
+__all__ = ["RECEIVE_BYTES", "Inbox", "Link", "cost_of"]
 
-_RECEIVE_BYTES = 65_536
+RECEIVE_BYTES = 65_536
 _SILENCE = 2  # times what was agreed on: a server that beats may be late
-_OWN_HEADERS_MAX = 4  # destination, content-length, receipt, transaction ...
-_OWN_HEADER_BYTES_MAX = 256  # ... and what the last three amount to, with room to spare
 
 
 class Inbox(Protocol):
@@ -68,8 +69,7 @@ class Link:
     """
 
     def __init__(self, limits: Limits, heart_beat_seconds: float | None, *, end_is_loss: bool = False) -> None:
-        if heart_beat_seconds is not None and not heart_beat_seconds > 0:
-            raise ValueError(f"heart_beat_seconds is {heart_beat_seconds!r}; more than 0 is allowed, or None for none")
+        check_heart_beat(heart_beat_seconds)
         offer = NO_HEART_BEAT if heart_beat_seconds is None else offer_of(heart_beat_seconds)
         self.limits = limits
         self.end_is_loss = end_is_loss
@@ -81,9 +81,12 @@ class Link:
         self.cause: Ending | None = None
         self.numbers = itertools.count(1)
         self._receipts: dict[str, Receipt] = {}
+        self._missing: list[Receipt] = []  # those that did not come
+        self._unconfirmed = Unconfirmed()
         self._told = False  # an error of this link was raised somewhere
         self._held = {True: 0, False: 0}  # cost of messages not taken yet: those to be settled, and all others
         self._silence_seconds = math.inf
+        self._is_broken = False  # nothing can be written any more
         self._over = trio.Event()  # the server is not heard any more
         self._writing = trio.CancelScope()
 
@@ -107,37 +110,32 @@ class Link:
 
     def check_channel(self, channel: str) -> None:
         """Raise if this cannot be a destination."""
-        validate_channel(channel, self.limits.channel_bytes_max)
-        if "\0" in channel:
-            raise InvalidChannel(channel, "STOMP cannot write a name with a NUL in it")
+        check_channel(channel, self.limits)
 
     def message(self, channel: str, body: bytes, headers: Mapping[str, str] | None) -> Message:
         """A message that may be sent, or an error that says why not."""
-        self.check_channel(channel)
-        if len(body) > self.limits.frame_bytes_max:
-            raise MessageTooLarge(len(body), self.limits.frame_bytes_max)
-        if not headers:
-            return Message(channel, body)
-        message = Message(channel, body, dict(headers))
-        allowed = self.limits.headers_max - _OWN_HEADERS_MAX
-        if len(message.headers) > allowed:
-            raise ValueError(f"{len(message.headers)} headers; at most {allowed} are allowed")
-        head_bytes = len(self.session.send(Message(channel, b"", message.headers)))  # raises if it cannot be written
-        allowed = self.limits.header_bytes_max - _OWN_HEADER_BYTES_MAX
-        if head_bytes > allowed:
-            raise ValueError(f"headers of {head_bytes:,} bytes; at most {allowed:,} are allowed")
-        return message
+        return checked_message(self.session, self.limits, channel, body, headers)
 
-    def send(self, message: Message, *, confirm: bool) -> Receipt:
-        """Hand a message over. The receipt never comes if it was not asked for."""
+    def send(self, message: Message, *, confirm: bool, counts: bool = True) -> Receipt:
+        """Hand a message over. The receipt never comes if it was not asked for.
+
+        Args:
+            message: what to send.
+            confirm: ask for a receipt.
+            counts: leaving in order is to tell if it was not confirmed; not where its sender hears of that otherwise.
+        """
         receipt_id = f"{next(self.numbers)}" if confirm else None
         self.outgoing.put(self.session.send(message, receipt=receipt_id), messages=1)
-        return Receipt(self) if receipt_id is None else self._expect(receipt_id)
+        if receipt_id is not None:
+            return self._expect(receipt_id, self._unconfirmed.before(message.channel))
+        if counts:
+            self._unconfirmed.add(message.channel)
+        return Receipt(self, 0)
 
     def expect(self) -> tuple[str, Receipt]:
-        """A receipt to ask for, and its name."""
+        """A receipt to ask for with any frame but SEND, and its name."""
         receipt_id = f"{next(self.numbers)}"
-        return receipt_id, self._expect(receipt_id)
+        return receipt_id, self._expect(receipt_id, self._unconfirmed.before())
 
     def say(self, frame: bytes) -> None:
         """Hand over a frame that cannot wait. Nothing where nobody is there any more."""
@@ -155,15 +153,18 @@ class Link:
         self._held[settles] -= cost
         self._relief.unpark_all()
 
-    async def greet(self, stream: trio.SocketStream, hello: bytes) -> None:  # noqa: ASYNC910  ends early only when it broke
-        """Make the connection. Raises what the server or the stream has against it."""
+    def take(self, data: bytes) -> bool:
+        """What has come; whether more may."""
         try:
-            await stream.send_all(hello)
-            while self.session.version is None and self._take(await stream.receive_some(_RECEIVE_BYTES)):
-                pass
-        except trio.BrokenResourceError as error:
-            self.lose(Ending("broken", f"the connection broke: {error}"))
-        self.check()
+            for event in self.session.receive_data(data):
+                self._dispatch(event)
+            self.session.receive_data(b"")  # raises if that read ended in a violation
+        except ProtocolViolation as violation:
+            self.lose(Ending("violation", violation.reason))
+        if not data:
+            cut_off = self.session.receive_eof()
+            self.lose(Ending("broken", cut_off) if cut_off else Ending("ended", "the server closed the connection"))
+        return self.cause is None
 
     @trio.lowlevel.enable_ki_protection  # Ctrl-C is for the program's own tasks
     async def read(self, stream: trio.SocketStream) -> None:  # noqa: ASYNC910  a task, not a call
@@ -174,10 +175,10 @@ class Link:
                     await self._relief.park()
                 data: bytes | None = None
                 with trio.move_on_after(self._silence_seconds):
-                    data = await stream.receive_some(_RECEIVE_BYTES)
+                    data = await stream.receive_some(RECEIVE_BYTES)
                 if data is None:
                     self.lose(Ending("broken", f"the server was silent for {self._silence_seconds:g} s"))
-                if data is None or not self._take(data):
+                if data is None or not self.take(data):
                     break
         except trio.BrokenResourceError as error:
             self.lose(Ending("broken", f"the connection broke: {error}"))
@@ -191,6 +192,8 @@ class Link:
                 await self.outgoing.write(stream)
         except trio.BrokenResourceError as error:
             ending = Ending("broken", f"the connection broke: {error}")
+            self._is_broken = True
+            self._relief.unpark_all()
             with trio.move_on_after(self.limits.farewell_seconds_max):
                 await self._over.wait()  # the server may have said why
             self.lose(ending)
@@ -203,6 +206,7 @@ class Link:
         self.end(Ending("closed", "this client was closed"))
         if not gone:
             receipt_id, receipt = self.expect()
+            receipt._waited_for = True
             self.outgoing.put(self.session.disconnect(receipt=receipt_id))
             with trio.move_on_after(self.limits.farewell_seconds_max):
                 await receipt._over.wait()
@@ -228,44 +232,35 @@ class Link:
         self.end(Ending("closed", "this client was closed"))
         for receipt in self._receipts.values():
             receipt._settle(come=False)
+        self._missing += self._receipts.values()
         self._receipts.clear()
         self._over.set()
 
     def raise_what_was_lost(self) -> None:
-        """After a farewell: raise if something that was handed over was not sent, or was refused and nobody heard."""
+        """After a farewell: raise if messages may be lost, or something was refused, and nobody has heard of it."""
         cause = self.cause
         if cause is not None and not cause.lost and not self._told:
             raise cause.error()
-        if self.outgoing.unsent:
-            waited = f"the server took nothing for {self.limits.farewell_seconds_max:g} s"
-            reason = waited if cause is None else cause.reason
-            raise trio.BrokenResourceError(f"{self.outgoing.unsent} messages were not sent: {reason}")
+        unconfirmed = self._unconfirmed.count + sum(not receipt._waited_for for receipt in self._missing)
+        if self.outgoing.unsent or unconfirmed:
+            late = f"no confirmation within {self.limits.farewell_seconds_max:g} s"
+            reason = late if cause is None else cause.reason
+            raise trio.BrokenResourceError(f"{complaint(self.outgoing.unsent, unconfirmed)}: {reason}")
 
-    def _expect(self, receipt_id: str) -> Receipt:
-        receipt = self._receipts[receipt_id] = Receipt(self)
+    def _expect(self, receipt_id: str, confirms: int) -> Receipt:
+        receipt = self._receipts[receipt_id] = Receipt(self, confirms)
         self.outgoing.receipts_due = len(self._receipts)
         return receipt
 
     def _holds_too_much(self) -> bool:
         """Whether nothing more should be read for now."""
-        return self.ending is None and (
+        if self.ending is not None or self._is_broken:  # what still comes of a connection that broke comes to an end
+            return False
+        return (
             self._held[False] >= self.limits.mailbox_bytes_max
             or self._held[True] >= self.limits.unsettled_bytes_max + self.limits.frame_bytes_max
             or self.outgoing.small_full
         )
-
-    def _take(self, data: bytes) -> bool:
-        """What has come; whether more may."""
-        try:
-            for event in self.session.receive_data(data):
-                self._dispatch(event)
-            self.session.receive_data(b"")  # raises if that read ended in a violation
-        except ProtocolViolation as violation:
-            self.lose(Ending("violation", violation.reason))
-        if not data:
-            cut_off = self.session.receive_eof()
-            self.lose(Ending("broken", cut_off) if cut_off else Ending("ended", "the server closed the connection"))
-        return self.cause is None
 
     def _dispatch(self, event: wire.StompEvent) -> None:
         match event:
@@ -275,6 +270,7 @@ class Link:
                 receipt = self._receipts.pop(event.receipt_id, None)
                 if receipt is not None:
                     receipt._settle(come=True)
+                    self._unconfirmed.confirm(receipt._confirms)
                     self.outgoing.receipts_due = len(self._receipts)
                     self.outgoing.relieve()
             case wire.Connected():

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, final
 import trio
 
 from trio_broker.errors import MessageTooLarge
+from trio_broker.message import as_body
 
 if TYPE_CHECKING:
     from trio_broker.client.stomp_link import Link
@@ -20,10 +21,12 @@ __all__ = ["Permit", "Receipt"]
 class Receipt:
     """The broker's word that it has dealt with something, when it comes. Made by `Permit.send`."""
 
-    __slots__ = ("_come", "_link", "_over")
+    __slots__ = ("_come", "_confirms", "_link", "_over", "_waited_for")
 
-    def __init__(self, link: Link) -> None:
+    def __init__(self, link: Link, confirms: int) -> None:
         self._link = link
+        self._confirms = confirms  # what its coming says of other messages, for `Unconfirmed.confirm`
+        self._waited_for = False  # if it does not come somebody hears of it
         self._come = False
         self._over = trio.Event()  # nothing more is to be waited for
 
@@ -38,6 +41,7 @@ class Receipt:
         Cancellation: atomic. Only the waiting ends; the confirmation can be waited for again. No deadline but the
         caller's. Always a checkpoint.
         """
+        self._waited_for = True
         await self._over.wait()
         if not self._come:
             raise self._link.error()
@@ -88,6 +92,7 @@ class Permit:
         """
         if not self._open:
             raise RuntimeError("a permit is good for one message, and this one was used or released")
+        body = as_body(body, self._link.limits.frame_bytes_max)
         if len(body) > self._body_bytes_max:
             raise MessageTooLarge(len(body), self._body_bytes_max)
         message = self._link.message(channel, body, headers)

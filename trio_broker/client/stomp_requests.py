@@ -43,7 +43,7 @@ class Replies:
         headers = {**message.headers, "reply-to": REPLY_TO, "correlation-id": correlation_id}
         reply = self._expected[correlation_id] = _Reply()
         try:
-            self._link.send(Message(message.channel, message.body, headers), confirm=False)
+            self._link.send(Message(message.channel, message.body, headers), confirm=False, counts=False)
             await reply.come.wait()
         finally:
             self._expected.pop(correlation_id, None)

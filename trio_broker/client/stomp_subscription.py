@@ -9,7 +9,7 @@ import trio
 
 from trio_broker.client.stomp_ending import Ending
 from trio_broker.client.stomp_link import Link, cost_of
-from trio_broker.client.stomp_settlements import Settlements
+from trio_broker.client.stomp_settlements import Settlements, open_settlements
 from trio_broker.message import AckMode, Message
 from trio_broker.wire.stomp_client import Received
 
@@ -37,14 +37,14 @@ class _MessageInbox:
     def put(self, received: Received) -> None:
         """This has come."""
         message, settlements = received.message, self.settlements
+        given = None if settlements is None or received.ack_id is None else settlements.add(received)
         mine = Message(
             message.channel,
             message.body,
             message.headers,
             message.dropped_before,
             received.redelivered,
-            settlements,
-            0 if settlements is None else settlements.add(received),
+            given,
         )
         cost = cost_of(mine)
         self._link.hold(cost, settles=settlements is not None)
@@ -84,7 +84,7 @@ class StompSubscription(trio.abc.ReceiveChannel[Message]):
         self.ack = ack
         self._link = link
         self._id = subscription_id
-        self._inbox = _MessageInbox(link, None if ack is AckMode.AUTO else Settlements(link, ack))
+        self._inbox = _MessageInbox(link, open_settlements(link, channel, subscription_id, ack))
         self._closed = False
         link.inboxes[subscription_id] = self._inbox
 

@@ -23,10 +23,9 @@ from trio_broker.core.memory import Memory
 from trio_broker.core.outbox import Outbox
 from trio_broker.core.register import Register
 from trio_broker.core.statistics import BrokerStatistics, Counters
-from trio_broker.errors import MessageTooLarge
 from trio_broker.headers import SharedHeaders, check_headers
 from trio_broker.limits import Limits, Overflow
-from trio_broker.message import AckMode, Batch, Message, plain_batch, validate_channel
+from trio_broker.message import AckMode, Batch, Message, as_body, plain_batch, validate_channel
 
 if TYPE_CHECKING:
     from trio_broker.core.subscription import Subscription
@@ -38,9 +37,8 @@ __all__ = ["Broker", "open_broker"]
 class Broker:
     """Channels and the verbs on them. Made by `open_broker`; one broker may have any number of servers.
 
-    The verbs for programs are `publish`, `publish_nowait`, `subscribe` and `statistics`. A server uses `attach`,
-    `attach_temporary` and `open_ledger`, `offer` and `publish_batch`, `offer_all` and `publish_all`, which speak of
-    outboxes, ledgers and batches.
+    The verbs for programs are `publish`, `publish_nowait`, `subscribe` and `statistics`. The others are for servers,
+    and speak of outboxes, ledgers and batches.
     """
 
     __slots__ = ("_channels", "_ledgers", "_register", "counters", "limits", "memory")
@@ -63,16 +61,15 @@ class Broker:
         subscription of a topic (as its overflow policy says), or in the backlog of a queue.
 
         Args:
-            channel: the name, 1 to ``channel_bytes_max`` bytes. One that starts with ``/queue`` is a queue, every
-                other a topic.
+            channel: the name, 1 to ``channel_bytes_max`` bytes: a queue if it starts with ``/queue``, else a topic.
             body: the payload, at most ``frame_bytes_max`` bytes.
             headers: what goes with it to subscribers in process and to those whose protocol has headers. The names
-                that STOMP uses itself, `OWN_HEADERS`, cannot be among them.
+                that STOMP uses itself, `trio_broker.headers.OWN_HEADERS`, cannot be among them.
 
         Raises:
             InvalidChannel: the name is not one.
             MessageTooLarge: the payload is over the limit.
-            TypeError: the payload is not bytes, or a header's name or value is not a string.
+            TypeError: the payload has no bytes, or a header's name or value is not a string.
             ValueError: a header has a name that STOMP uses itself.
             LimitReached: a queue would have to be made, and ``channels_max`` exist.
             BrokerDraining: the broker ended before there was room; the message has reached nobody.
@@ -266,28 +263,16 @@ class Broker:
     def close(self) -> None:
         """End: publishers that wait are sent away with `BrokerDraining`, subscriptions get what is in their mailboxes
         and then the end, and what no subscription had taken from a queue is counted as discarded. Idempotent.
-
-        Cancellation: never; this is synchronous.
-        """
+        Cancellation: never; this is synchronous."""
         self._register.close()
 
     def _batch_of(self, channel: str, body: bytes, headers: Mapping[str, str] | None) -> Batch:
         validate_channel(channel, self.limits.channel_bytes_max)
-        if not isinstance(body, bytes):
-            body = _copy_of(body)
-        if len(body) > self.limits.frame_bytes_max:
-            raise MessageTooLarge(len(body), self.limits.frame_bytes_max)
+        body = as_body(body, self.limits.frame_bytes_max)
         if headers is None:
             return plain_batch(Message(channel, body))
         check_headers(headers)
         return plain_batch(Message(channel, body, SharedHeaders(headers)))
-
-
-def _copy_of(body: object) -> bytes:
-    """A payload that may change, as it is now."""
-    if not isinstance(body, bytearray | memoryview):
-        raise TypeError(f"a body of type {type(body).__name__}; bytes, bytearray and memoryview are allowed")
-    return bytes(body)
 
 
 @asynccontextmanager

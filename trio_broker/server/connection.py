@@ -88,7 +88,7 @@ class Connection:
             await self._transport.finish(self._broker.limits.linger_seconds_max)
         finally:
             self._leave()
-            self._broker.memory.add(-self._reader.held_bytes)
+            self._reader.holding.leave()
             self._log.info("closed", reason=self.reason or "cancelled")
             try:
                 await self._transport.aclose()

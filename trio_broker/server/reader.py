@@ -16,6 +16,7 @@ import trio
 from trio_broker.errors import BrokerError, LimitReached
 from trio_broker.server.deadline import Deadline
 from trio_broker.server.dialect import Conversation, FramedDialect
+from trio_broker.server.holding import Holding
 from trio_broker.server.stomp import StompDialect
 from trio_broker.wire import Protocol, protocol_of
 
@@ -54,7 +55,7 @@ class Reader:
 
     Attributes:
         dialect: what the peer is answered in; None until its first bytes have told which.
-        held_bytes: what the broker's account knows of what the dialect holds.
+        holding: what the dialect holds, as the broker's account knows it.
         is_waiting: a command of the peer's must wait, and it is waited for.
         scope: around the reader: its deadline, and how a drain stops it.
     """
@@ -75,7 +76,7 @@ class Reader:
         "_tasks",
         "_transport",
         "dialect",
-        "held_bytes",
+        "holding",
         "is_waiting",
         "scope",
     )
@@ -99,7 +100,7 @@ class Reader:
         self._debug = logging.getLogger("trio_broker").isEnabledFor(logging.DEBUG)
         self.dialect: Dialect | None = None
         self._first_bytes = b""  # what has come until the dialect was known
-        self.held_bytes = 0
+        self.holding = Holding(broker)
         # Commands that the reader must see to, because the first must wait; that one last. An empty deque has 0.6 KiB.
         self._blocked: list[Any] = []
         self._is_feeding = False  # what the peer sends is read
@@ -158,7 +159,7 @@ class Reader:
             if self._speaker.outbox.control_bytes > limits.control_bytes_max:
                 self._deadline.stop()  # nothing is read meanwhile, so no frame can be finished
                 await self._speaker.room()
-            if self._must_not_grow:
+            if self.dialect is not None and self.dialect.greeted and self.holding.must_not_grow(self.dialect):
                 self._deadline.expect_room()
                 await self._broker.memory.room()
                 self._deadline.stop()
@@ -201,15 +202,16 @@ class Reader:
         elif unfinished_bytes and dialect.unfinished_bytes < unfinished_bytes + len(data):
             deadline.stop()  # a frame was finished that asks for nothing yet: a transaction's
         held_bytes = dialect.held_bytes
-        if held_bytes != self.held_bytes:
-            self._hold(dialect, held_bytes)
+        if held_bytes != self.holding.held_bytes and not self.holding.enter(dialect, held_bytes):
+            self._refuse(str(LimitReached("memory_bytes_max", self._broker.limits.memory_bytes_max)), None)
         return not self._blocked and self._may_go_on()
 
     def _may_go_on(self) -> bool:
         """Whether more is read: the peer takes its replies, and there is memory for the rest of what it has begun."""
-        if self.held_bytes and self._is_unfinished:
+        if self.holding.held_bytes and self._is_unfinished:
             self._deadline.expect_the_rest()
-            if self._must_not_grow:
+            assert self.dialect is not None
+            if self.holding.must_not_grow(self.dialect):
                 return False
         return self._speaker.outbox.control_bytes <= self._broker.limits.control_bytes_max
 
@@ -240,29 +242,6 @@ class Reader:
     def _is_unfinished(self) -> bool:
         """A frame has begun that must be whole in time; the first one is the handshake's."""
         return self.dialect is not None and self.dialect.greeted and self.dialect.unfinished_bytes > 0
-
-    @property
-    def _must_not_grow(self) -> bool:
-        """A frame has begun, and there is no memory for the rest. One without a body is always read, and so is all from
-        a peer that has something to settle: by that alone memory may come free."""
-        dialect, limits = self.dialect, self._broker.limits
-        return (
-            self._broker.memory.is_full
-            and self._is_unfinished
-            and dialect is not None
-            and dialect.unfinished_bytes > limits.header_bytes_max
-            and not dialect.has_unsettled
-        )
-
-    def _hold(self, dialect: Dialect, held_bytes: int) -> None:
-        """Enter what is held for the peer in the broker's account. An open transaction may not grow beyond the mark,
-        unless its peer has something to settle: it cannot be made to wait, since its COMMIT would wait too."""
-        memory = self._broker.memory
-        grows = held_bytes - dialect.unfinished_bytes > self.held_bytes
-        memory.add(held_bytes - self.held_bytes)
-        self.held_bytes = held_bytes
-        if grows and memory.is_full and not dialect.has_unsettled:
-            self._refuse(str(LimitReached("memory_bytes_max", self._broker.limits.memory_bytes_max)), None)
 
     def _carry_out(self, command: Any) -> bool:
         """Carry out one command; False if it must wait. What breaks a rule ends the connection."""

@@ -12,11 +12,13 @@ from types import MappingProxyType
 from typing import Final, TypeAlias, final
 
 from trio_broker.errors import ProtocolViolation, shorten
+from trio_broker.headers import OWN_HEADERS
 from trio_broker.limits import Limits
 from trio_broker.message import AckMode, Message
 from trio_broker.wire.stomp_frames import FrameReader
 from trio_broker.wire.stomp_heads import Head, encode_frame, parse_decimal, required
 from trio_broker.wire.stomp_heartbeat import NO_HEART_BEAT, HeartBeat, parse_heart_beat
+from trio_broker.wire.stomp_messages import message_limits
 from trio_broker.wire.stomp_versions import V10, V11, V12, VERSIONS, Version
 
 __all__ = ["Connected", "Receipt", "Received", "ServerError", "StompClientSession", "StompEvent"]
@@ -24,9 +26,6 @@ __all__ = ["Connected", "Receipt", "Received", "ServerError", "StompClientSessio
 _BEFORE: Final[Mapping[str, bool]] = MappingProxyType({"CONNECTED": False, "ERROR": True})
 _AFTER: Final[Mapping[str, bool]] = MappingProxyType({"MESSAGE": True, "RECEIPT": False, "ERROR": True})
 _NAMED: Final = frozenset({"destination", "content-length", "receipt", "transaction"})
-_OF_SERVER: Final = frozenset({
-    "ack", "content-length", "destination", "dropped-before", "message-id", "redelivered", "subscription",
-})  # fmt: skip
 
 
 @final
@@ -101,7 +100,7 @@ class StompClientSession:
     """The client's half of one STOMP conversation.
 
     Args:
-        limits: ``frame_bytes_max``, ``header_bytes_max`` and ``headers_max`` are used.
+        limits: ``frame_bytes_max``, ``header_bytes_max`` and ``headers_max`` are used, as `message_limits` says.
         versions: what the client accepts, the lowest first.
         heart_beat: what it offers.
 
@@ -119,7 +118,7 @@ class StompClientSession:
         self._versions = versions
         self._heart_beat = heart_beat
         self._version: Version | None = None
-        self._reader = FrameReader(limits, _BEFORE)
+        self._reader = FrameReader(message_limits(limits), _BEFORE)
         self._over = False  # the server sent ERROR; nothing that follows it is looked at
         self._violation: ProtocolViolation | None = None  # the same
 
@@ -291,7 +290,7 @@ class StompClientSession:
         subscription_id = headers.get("subscription")
         if self._version is not V10:
             subscription_id = required(head, "subscription")
-        own = {name: value for name, value in headers.items() if name not in _OF_SERVER}
+        own = {name: value for name, value in headers.items() if name not in OWN_HEADERS}
         message = Message(destination, body, own, parse_decimal(headers.get("dropped-before", "0")) or 0)
         ack_id = headers.get("ack") if self._version is V12 else message_id
         return Received(subscription_id, message, message_id, ack_id, headers.get("redelivered") == "true")

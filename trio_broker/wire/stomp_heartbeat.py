@@ -8,11 +8,14 @@ from typing import Final, final
 from trio_broker.errors import ProtocolViolation, shorten
 from trio_broker.wire.stomp_heads import parse_decimal
 
-__all__ = ["HEART_BEAT", "NO_HEART_BEAT", "HeartBeat", "offer_of", "parse_heart_beat"]
+__all__ = ["HEART_BEAT", "HEART_BEAT_MISSED", "NO_HEART_BEAT", "HeartBeat", "offer_of", "parse_heart_beat"]
 
 HEART_BEAT: Final = b"\n"
 """What a side sends that has nothing else to send (S-16)."""
 
+HEART_BEAT_MISSED: Final = "heart-beat-missed"
+"""The header, with the value ``true``, of an ERROR for too long a silence (S-73). Nothing that was asked for is
+refused, so a client may connect again and ask for it once more."""
 
 _DAY_SECONDS: Final = 86_400.0
 

@@ -7,11 +7,13 @@ message's number, the body and the end. Only the number is made for each message
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from types import MappingProxyType
 from typing import Any, Final, TypeAlias, final
 
+from trio_broker.headers import OWN_HEADERS, SharedHeaders
+from trio_broker.limits import Limits
 from trio_broker.message import Batch, Delivery, Message
 from trio_broker.wire.stomp_versions import V12, Version
 
@@ -22,6 +24,7 @@ __all__ = [
     "MessageHeaders",
     "Part",
     "channel_of",
+    "message_limits",
     "messages_within",
     "with_reply_to",
 ]
@@ -30,11 +33,14 @@ TEMPORARY_QUEUE: Final = "/temp-queue/"
 """How a ``reply-to`` begins that asks for a private queue (S-38)."""
 
 _PREFIXES: Final = ("/topic", "/queue")
-_OWN_HEADERS: Final = frozenset({
-    "ack", "content-length", "destination", "dropped-before", "message-id", "receipt", "redelivered", "subscription",
-    "transaction",
-})  # fmt: skip
 _ENCODINGS_KEPT: Final = 1
+_ADDED_HEADERS: Final = 6
+"""Of a MESSAGE, to those of its SEND: ``subscription``, ``content-length``, ``message-id``, ``ack``, ``redelivered``
+and ``dropped-before``. Its destination takes the place of the SEND's."""
+
+_ADDED_HEADER_BYTES: Final = 256
+"""What those amount to, but for ``subscription``, and the real name of a temporary queue in ``reply-to``, with room to
+spare: numbers have 20 digits at most."""
 
 _batch_numbers: Final = itertools.count(1)  # what distinguishes shared batches, for all sessions of this process
 
@@ -42,6 +48,22 @@ _batch_numbers: Final = itertools.count(1)  # what distinguishes shared batches,
 def channel_of(destination: str) -> str:
     """The channel that a destination names (S-36): itself, or for a name without a prefix, the queue of that name."""
     return destination if destination.startswith(_PREFIXES) else f"/queue/{destination}"
+
+
+def message_limits(limits: Limits) -> Limits:
+    """The limits by which MESSAGE is to be read, so that what may be sent may be received (S-10).
+
+    A MESSAGE has the headers of its SEND, which may be twice as long as they came, if that was without escapes; those
+    of the SUBSCRIBE; and a few of the server's.
+
+    Args:
+        limits: of the server. ``headers_max`` and ``header_bytes_max`` become larger.
+    """
+    return dataclasses.replace(
+        limits,
+        headers_max=limits.headers_max + _ADDED_HEADERS,
+        header_bytes_max=3 * limits.header_bytes_max + _ADDED_HEADER_BYTES,
+    )
 
 
 @final
@@ -59,7 +81,7 @@ class MessageHeaders:
     __slots__ = ("_fields", "_lines", "expiration_ms", "reply_to", "size_bytes")
 
     def __init__(self, headers: Mapping[str, str], size_bytes: int, expiration_ms: int | None = None) -> None:
-        self._lines = V12.write_all({name: value for name, value in headers.items() if name not in _OWN_HEADERS})
+        self._lines = V12.write_all({name: value for name, value in headers.items() if name not in OWN_HEADERS})
         self._fields: Mapping[str, str] | None = None
         self.size_bytes = size_bytes
         self.expiration_ms = expiration_ms
@@ -71,7 +93,7 @@ class MessageHeaders:
         """The headers, without those that the protocol itself uses."""
         if self._fields is None:
             pairs = (line.split(":", 1) for line in self._lines.decode().split("\n")[:-1])
-            self._fields = MappingProxyType({V12.unescape(name): V12.unescape(value) for name, value in pairs})
+            self._fields = SharedHeaders((V12.unescape(name), V12.unescape(value)) for name, value in pairs)
         return self._fields
 
     def lines(self, version: Version) -> bytes:

@@ -135,8 +135,9 @@ class StompServerSession:
             heart_beat_missed: nothing was refused; the peer was silent for too long (S-73).
         """
         self._end()
-        headers = () if receipt_id is None else (("receipt-id", receipt_id),)
-        headers += ((HEART_BEAT_MISSED, "true"),) if heart_beat_missed else ()
+        headers: tuple[tuple[str, str], ...] = () if receipt_id is None else (("receipt-id", receipt_id),)
+        if heart_beat_missed:
+            headers += ((HEART_BEAT_MISSED, "true"),)
         return self._error(reason.rpartition("; ")[0] or reason, reason, headers)
 
     def _error(self, message: str, body: str, headers: tuple[tuple[str, str], ...]) -> bytes:
