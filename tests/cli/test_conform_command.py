@@ -141,7 +141,7 @@ async def test_a_broker_that_is_not_there() -> None:
         (("stomp://127.0.0.1", "--version", "2.0"), "'2.0' is not one of '1.0', '1.1', '1.2'"),
         (("stomp://127.0.0.1", "--only", "C-999"), "'--only': no check has 'C-999' in it"),
         (("stomp://127.0.0.1", "--seconds-max", "0"), "'--seconds-max': it must be more than 0"),
-        (("stomp://127.0.0.1", "--quiet-seconds", "-1"), "'--quiet-seconds': '-1' is not a number of seconds"),
+        (("stomp://127.0.0.1", "--quiet-seconds", "-1"), "'--quiet-seconds': it must be more than 0 seconds, not -1"),
         (("stomp://127.0.0.1", "--at-once", "0"), "'--at-once': 0 is not in the range"),
         (("stomp://127.0.0.1", "--vhost", "a\nb"), "'--vhost': CONNECT has no escapes"),
         ((), "Missing argument 'stomp://HOST:PORT'"),

@@ -41,9 +41,11 @@ class Broker:
         if self.flawed("loses every message"):
             return
         if message.destination.startswith("/topic/") and not self.flawed("topics are queues"):
-            for subscription in self.subscriptions:
-                if subscription.destination == message.destination:
-                    subscription.session.deliver(subscription, message)
+            subscriptions = [each for each in self.subscriptions if each.destination == message.destination]
+            if self.flawed("topics give everything to the first"):
+                subscriptions = [subscriptions[0] for _ in subscriptions]
+            for subscription in subscriptions:
+                subscription.session.deliver(subscription, message)
             return
         queue = self.queues.setdefault(message.destination, [])
         if self.flawed("last in, first out"):

@@ -17,12 +17,15 @@ class ClientEnd(trio.abc.HalfCloseableStream):
         self.reset = False
 
     async def send_all(self, data: Any) -> None:
+        self._check()
         await self.outgoing.send_all(data)
 
     async def wait_send_all_might_not_block(self) -> None:
         await self.outgoing.wait_send_all_might_not_block()
 
     async def send_eof(self) -> None:
+        await trio.testing.wait_all_tasks_blocked()  # so that a broker that resets has done so
+        self._check()
         await self.outgoing.aclose()
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
@@ -35,3 +38,7 @@ class ClientEnd(trio.abc.HalfCloseableStream):
         self.outgoing.close()
         self.incoming.close()
         await trio.lowlevel.checkpoint()
+
+    def _check(self) -> None:
+        if self.reset:
+            raise trio.BrokenResourceError

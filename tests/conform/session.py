@@ -70,6 +70,8 @@ class Session:
             with trio.move_on_after(self.patience):
                 data = bytes(await self.end.outgoing.get_data())
             if not data:
+                if self.flawed("keeps what is half-closed"):
+                    await trio.sleep_forever()
                 return False
             self.buffer += data
             try:
@@ -145,7 +147,8 @@ class Session:
                 return "0,0"
             raise Wrong("takes any heart-beat", "heart-beat is two numbers")
         if int(can) and not self.flawed("forgives silence"):
-            self.patience = max(int(can), 1000) / 1000 * (0.9 if self.flawed("is impatient") else 2)
+            periods = 0.7 if self.flawed("is impatient") else 1 if self.flawed("is strict") else 2
+            self.patience = max(int(can), 1000) / 1000 * periods
         if (int(wants) and not self.flawed("sends no heart-beats")) or self.flawed("always beats"):
             self.period = max(int(wants), 1000) / 1000 * (1.9 if self.flawed("beats late") else 0.9)
         if self.flawed("declines heart-beats"):
@@ -198,6 +201,11 @@ class Session:
             self.write("RECEIPT", {"receipt-id": receipt.lower() if self.flawed("small receipts") else receipt})
         elif receipt is None and self.flawed("receipts for everything"):
             self.write("RECEIPT", {"receipt-id": "unasked"})
+        elif receipt is None and self.flawed("closes without a receipt"):
+            self.close()
+        if self.flawed("resets after a frame"):
+            self.end.reset = True
+            self.close()
         if request.command == "DISCONNECT" and not self.flawed("stays after DISCONNECT"):
             self.end.reset = self.flawed("resets after DISCONNECT")
             self.close()

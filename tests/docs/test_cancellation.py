@@ -122,7 +122,7 @@ PLANTED_IN_THE_PAGE = [
     ("`Line.close` | all places", "`Line.end` | all places", "cancel of ours: not on the page: core/line.py"),
     ("`Line.close` | all places", "`Line.end` | all places", "cancel of ours: not in the source: core/line.py"),
     ("`'a second signal'`", "`'another signal'`", "cancel of ours: not on the page: cli/serve.py _hurry"),
-    ("`min(self._watch(), self._has_room_at())`", "`math.inf`", "deadline of ours: not on the page: core/channel.py Channel._room"),
+    ("`min(self._watch(), self._has_room_at())`", "`math.inf`", "deadline of ours: not on the page: core/channel.py"),
     ("(../trio_broker/server/stall.py)", "(../trio_broker/stall.py)", "deadline of ours: not in the source:"),
 ]  # fmt: skip
 

@@ -240,7 +240,8 @@ STOMP: Final = (
     ByHand(
         "commit-one-by-one",
         DIALECT,
-        "            await self._broker.publish_all(self._prepared(command), patience_seconds, in_reserve=in_reserve)\n",
+        "            await self._broker.publish_all("
+        "self._prepared(command), patience_seconds, in_reserve=in_reserve)\n",
         "            for batch in self._prepared(command):\n"
         "                await self._broker.publish_batch(batch, patience_seconds)\n",
         "a transaction that waited is carried out in part",

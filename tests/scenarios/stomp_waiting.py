@@ -67,8 +67,7 @@ async def a_transaction_whose_peer_goes_and_is_beaten_at() -> None:
 
 
 async def one_who_takes_no_replies_while_its_message_waits() -> None:
-    """It can be told nothing more when it has stalled; what waits is accepted in its turn, and then the connection
-    ends, though its peer would say more."""
+    """It is ended when it has stalled, and what waits is not accepted."""
     house = StompHouse(LIMITS, Network(buffer_bytes=128, write_bytes_max=512))
     house.breaks = True
     async with trio.open_nursery() as nursery:
@@ -77,13 +76,9 @@ async def one_who_takes_no_replies_while_its_message_waits() -> None:
         async with house.stomp() as peer:
             frames = [peer.send(QUEUE, b"b %d " % number, f"{number:50}") for number in range(3)]
             await peer.say(*frames, peer.send(OTHER_QUEUE, b"a 0 "))
-            await trio.sleep(LIMITS.stall_seconds_max + 1)
-            assert disturbed() or house.broker.statistics().channels[OTHER_QUEUE].publishers_waiting == 1
-            with trio.move_on_after(10):
-                bodies = await house.consume(OTHER_QUEUE, 4)
-                assert disturbed() or bodies == [b"p 0 ", b"p 1 ", b"p 2 ", b"a 0 "]
-            await trio.sleep(LIMITS.linger_seconds_max + 1)
+            await trio.sleep(LIMITS.stall_seconds_max + LIMITS.linger_seconds_max + 1)
             assert disturbed() or not house.connections
+            assert disturbed() or house.broker.statistics().channels[OTHER_QUEUE].backlog_messages == 3
         nursery.cancel_scope.cancel()
 
 

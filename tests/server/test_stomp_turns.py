@@ -10,7 +10,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from tests.server.house import House, open_house, open_tcp_house, until
-from tests.server.stomp_house import StompPeer, join_tcp, send, stomp, subscribe, subscriber
+from tests.server.stomp_house import LARGE, StompPeer, join_tcp, send, stomp, subscribe, subscriber
 from trio_broker.core import Outbox
 from trio_broker.server.speaker import Speaker
 
@@ -187,3 +187,19 @@ async def test_one_who_is_gone_with_all_its_turns_leaves_nothing(mock_clock: Moc
         await trio.aclose_forcefully(peer.stream)
         await until(lambda: not house.server.connections)
         assert house.broker.statistics().channels["/queue/a"].backlog_messages == 1
+
+
+async def test_subscriptions_that_end_while_a_write_waits_are_forgotten(autojump_clock: MockClock) -> None:
+    """Nobody has a turn meanwhile, however long it takes."""
+    async with open_house() as house:
+        await house.broker.publish("/queue/a", b"waits")
+        peer = await subscriber(house, "/topic/news")
+        await house.broker.publish("/topic/news", LARGE)
+        await wait_all_tasks_blocked()
+        for _ in range(10):
+            await peer.send(come_and_go("client") * MANY)
+            await wait_all_tasks_blocked()
+            assert outbox_of(house, "/topic/news")._turns <= 2 * 64 + 2
+        assert (await peer.message()).body == LARGE
+        await peer.is_silent()
+        assert outbox_of(house, "/topic/news")._turns == 0

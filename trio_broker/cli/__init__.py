@@ -2,6 +2,7 @@
 
 - `program`: the group that turns every error into one line; `options`: option types, limits as options.
 - `serve`, `listen`, `send`, `demo`: one command each; `children` and `verdict` are the demonstration's.
+- `send_lines`, `send_publisher` and `send_stop` are parts of `send`; `speaking`: what it and `listen` share.
 - `bench`: how fast a broker is; `bench_broker`, `bench_encoding`, `bench_probe`, `bench_load`, `bench_measure` and
   `bench_report` are its parts.
 - `explore`: the explorer's door.

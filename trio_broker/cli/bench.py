@@ -19,7 +19,15 @@ from trio_broker.cli.bench_load import Load
 from trio_broker.cli.bench_measure import STAMP_BYTES, Measured, Work
 from trio_broker.cli.bench_report import as_json as measured_as_json
 from trio_broker.cli.bench_report import headline, print_report, shortfall, show_progress
-from trio_broker.cli.options import CLIENT_LIMITS, SECONDS, SIZE, check_channel, limit_options, make_limits, option
+from trio_broker.cli.options import (
+    CLIENT_LIMITS,
+    POSITIVE_SECONDS,
+    SIZE,
+    check_channel,
+    limit_options,
+    make_limits,
+    option,
+)
 from trio_broker.cli.terminal import cannot_connect, raise_file_limit, run, show_address
 from trio_broker.limits import Limits
 from trio_broker.message import NULL_CHANNEL
@@ -72,7 +80,7 @@ _LAST_WORDS_SECONDS: Final = 1.0
     show_default="as fast as they go",
     help="Messages a second of all publishers together; latencies are measured then.",
 )
-@option("--idle-seconds-max", type=SECONDS, default=10.0, help="Give up when nothing moves for so long.")
+@option("--idle-seconds-max", type=POSITIVE_SECONDS, default=10.0, help="Give up when nothing moves for so long.")
 @option("--json", "as_json", is_flag=True, envvar="TRIO_BROKER_BENCH_JSON", help="Print one JSON object.")
 @limit_options(*CLIENT_LIMITS)
 def bench_command(
@@ -123,8 +131,6 @@ def bench_command(
         raise _bad("--rate", "nan is not a number of messages a second")
     if rate is not None and size < STAMP_BYTES:
         raise _bad("--size", f"with --rate a message has at least {STAMP_BYTES} bytes: it carries its number")
-    if idle_seconds_max == 0:
-        raise _bad("--idle-seconds-max", "it must be more than 0")
     if count is None:
         count = _FLOOD_COUNT if rate is None else max(1, round(rate * _PACED_SECONDS))
     raise_file_limit()

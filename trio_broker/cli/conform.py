@@ -12,7 +12,7 @@ import trio
 
 from trio_broker.cli.conform_report import as_json as report_as_json
 from trio_broker.cli.conform_report import print_report
-from trio_broker.cli.options import SECONDS, option
+from trio_broker.cli.options import POSITIVE_SECONDS, TEXT_A_LINE, bad_value, option
 from trio_broker.cli.terminal import cannot_connect, growing_progress, run
 from trio_broker.conform import VERSIONS, Check, Report, Target, run_checks, select
 
@@ -38,19 +38,26 @@ class _Address(NamedTuple):
 @option(
     "--only",
     multiple=True,
+    type=TEXT_A_LINE,
     metavar="PATTERN",
     envvar="TRIO_BROKER_CONFORM_ONLY",
-    help="Only checks with this number (C-7, C-1?) or with this text in them; can be repeated.",
+    help="Only checks with this number (C-7, C-1?) or this text in them; repeatable, in the environment one a line.",
 )
 @option("--login", default=None, metavar="NAME", help="Sent with CONNECT.")
 @option("--passcode", default=None, metavar="TEXT", help="Sent with CONNECT.")
 @option("--vhost", default=None, show_default="the address's host", metavar="NAME", help="Sent as the header host.")
 @option("--queue-prefix", default="/queue/", metavar="TEXT", help="What the destinations of queues begin with.")
 @option("--topic-prefix", default="/topic/", metavar="TEXT", help="What the destinations of topics begin with.")
-@option("--seconds-max", type=SECONDS, default="10", metavar="SECONDS", help="A check that takes longer has failed.")
+@option(
+    "--seconds-max",
+    type=POSITIVE_SECONDS,
+    default="10",
+    metavar="SECONDS",
+    help="A check that takes longer has failed.",
+)
 @option(
     "--quiet-seconds",
-    type=SECONDS,
+    type=POSITIVE_SECONDS,
     default="0.5",
     metavar="SECONDS",
     help="When nothing came for so long, nothing comes.",
@@ -90,15 +97,13 @@ def conform_command(
     host, port = _parse_address(address)
     checks = select(only)
     if not checks:
-        raise _bad_value("--only", f"no check has {' or '.join(map(repr, only))} in it")
+        raise bad_value("--only", f"no check has {' or '.join(map(repr, only))} in it")
     for name, text in (("--vhost", vhost), ("--login", login), ("--passcode", passcode)):
-        if text is not None and not {"\n", "\r", "\0"}.isdisjoint(text):
-            raise _bad_value(name, "CONNECT has no escapes, so a line end or a NUL cannot be sent")
-    for name, seconds in (("--seconds-max", seconds_max), ("--quiet-seconds", quiet_seconds)):
-        if not seconds:
-            raise _bad_value(name, "it must be more than 0")
+        _check_text(name, text or "", "CONNECT has no escapes")
+    for name, text in (("--queue-prefix", queue_prefix), ("--topic-prefix", topic_prefix)):
+        _check_text(name, text, "STOMP 1.0 has no escapes")
     target = Target(
-        functools.partial(trio.open_tcp_stream, host, port),
+        functools.partial(_open, host, port),
         vhost=host if vhost is None else vhost,
         login=login,
         passcode=passcode,
@@ -116,6 +121,14 @@ def conform_command(
     else:
         print_report(report, address)
     return _status(report, versions, len(checks))
+
+
+async def _open(host: str, port: int) -> trio.SocketStream:
+    """A connection. Raises OSError, for a name that cannot be looked up too."""
+    try:
+        return await trio.open_tcp_stream(host, port)
+    except UnicodeError as error:
+        raise OSError(str(error)) from None
 
 
 async def _check(target: Target, checks: tuple[Check, ...], versions: tuple[str, ...], at_once: int) -> Report:
@@ -138,6 +151,8 @@ def _status(report: Report, wanted: tuple[str, ...], checks: int) -> int:
 
 def _parse_address(address: str) -> _Address:
     """The host and the port of a ``stomp://`` address. Raises `click.BadParameter`."""
+    if not address.isprintable():  # `urlsplit` would leave some of it out
+        raise _bad_address(f"{address!r} has a character in it that cannot be printed; no host's name has one")
     try:
         parts = urlsplit(address)
         port = parts.port
@@ -155,8 +170,14 @@ def _parse_address(address: str) -> _Address:
 
 
 def _bad_address(text: str) -> click.BadParameter:
-    return _bad_value("stomp://HOST:PORT", text)
+    return bad_value("stomp://HOST:PORT", text)
 
 
-def _bad_value(name: str, text: str) -> click.BadParameter:
-    return click.BadParameter(text, ctx=click.get_current_context(), param_hint=f"'{name}'")
+def _check_text(name: str, text: str, because: str) -> None:
+    """Raise `click.BadParameter` for what cannot be a header's value in every version."""
+    if not {"\n", "\r", "\0"}.isdisjoint(text):
+        raise bad_value(name, f"{because}, so a line end or a NUL cannot be sent")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise bad_value(name, f"{text!r} cannot be written in UTF-8, as headers are") from None

@@ -84,7 +84,7 @@ def explore_command(
 
     \b
     Examples:
-      trio-broker explore tests.scenarios:pipeline --watch my_package
+      trio-broker explore examples/explore/lost_job.py:careful --watch lost_job
       trio-broker explore examples/explore/lost_job.py:careless
       trio-broker explore examples/explore/lost_job.py:careless --replay spawn/t1:1:after:0
 

@@ -15,7 +15,14 @@ import click
 import trio
 
 from trio_broker.cli.options import CLIENT_LIMITS, check_channel, limit_options, make_limits, option
-from trio_broker.cli.speaking import ACK_MODES, ProtocolName, choose_protocol, open_channel, protocol_option
+from trio_broker.cli.speaking import (
+    ACK_MODES,
+    ProtocolName,
+    check_stomp,
+    choose_protocol,
+    open_channel,
+    protocol_option,
+)
 from trio_broker.cli.terminal import cannot_connect, progress_bar, run, show_address
 from trio_broker.client import RemoteSubscription, StompSubscription
 from trio_broker.errors import ProtocolViolation, ServerRefused
@@ -43,7 +50,7 @@ _SHOWN_BYTES: Final = 20
     "--ack",
     type=click.Choice(list(ACK_MODES)),
     default="auto",
-    help="client, individual: what was printed is acknowledged; auto: what was sent is forgotten.",
+    help="client, individual: speak STOMP and acknowledge what was printed; auto: what was sent is forgotten.",
 )
 @protocol_option
 @limit_options(*CLIENT_LIMITS)
@@ -71,11 +78,17 @@ def listen_command(
     UTF-8, otherwise in "base64"; and, in STOMP, its "headers" and whether it was "redelivered". With json and raw only
     payloads go to stdout; everything else goes to stderr.
 
+    In STOMP a channel's name begins with a slash.
+
     Ends with status 0, but with 1 if the connection broke, or if the broker ended before the N messages of --count.
     """
     limits = make_limits(values)
     check_channel(channel, "--listen", limits)
     spoken = choose_protocol(protocol, ["--ack"] if ack != "auto" else [])
+    if spoken == "stomp":
+        check_stomp(host, "--listen", channel, limits)
+    if sys.stdout is None:  # it was closed before Python started
+        raise click.UsageError("standard output is closed, so messages cannot be printed", click.get_current_context())
     say = functools.partial(click.echo, err=form != "text")
     opening = functools.partial(open_channel, host, port, channel, spoken, ACK_MODES[ack], limits)
     try:
@@ -128,7 +141,9 @@ async def _print_messages(
     try:
         while received != count:
             message = await subscription.receive()
-            # Written and flushed at once, and without a task of its own: whoever reads slowly makes the broker wait.
+            # Written and flushed at once, and without a task of its own. While nobody reads it this stands still, and
+            # receives nothing: the broker stops at what was prefetched where we acknowledge, and otherwise, once the
+            # system's buffers are full, its stall rule decides.
             click.echo(encode(message), nl=False)
             message.ack()
             received += 1

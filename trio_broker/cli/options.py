@@ -14,7 +14,18 @@ from trio_broker.errors import InvalidChannel
 from trio_broker.limits import Limits, Overflow
 from trio_broker.message import validate_channel
 
-__all__ = ["CLIENT_LIMITS", "SECONDS", "SIZE", "check_channel", "limit_options", "make_limits", "option"]
+__all__ = [
+    "CLIENT_LIMITS",
+    "POSITIVE_SECONDS",
+    "SECONDS",
+    "SIZE",
+    "TEXT_A_LINE",
+    "bad_value",
+    "check_channel",
+    "limit_options",
+    "make_limits",
+    "option",
+]
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
@@ -49,11 +60,12 @@ class _Size(_IntegerType):
 
 @final
 class _Seconds(_FloatType):
-    """A time of at least 0 seconds, with or without an end."""
+    """A time of at least 0 seconds, or of more than 0, with or without an end."""
 
     name = "seconds"
 
-    def __init__(self, *, endless: bool) -> None:
+    def __init__(self, *, positive: bool = False, endless: bool = False) -> None:
+        self._positive = positive
         self._endless = endless
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
@@ -61,14 +73,27 @@ class _Seconds(_FloatType):
             seconds = float(value)
         except ValueError:
             seconds = math.nan
+        if self._positive and seconds <= 0:
+            self.fail(f"it must be more than 0 seconds, not {value}", param, ctx)
         if not seconds >= 0 or (math.isinf(seconds) and not self._endless):
-            self.fail(f"{value!r} is not a number of seconds, 0 or more", param, ctx)
+            allowed = "more than 0" if self._positive else "0 or more"
+            self.fail(f"{value!r} is not a number of seconds, {allowed}", param, ctx)
         return seconds
 
 
+@final
+class _TextALine(click.types.StringParamType):
+    """A text. In the environment each line is one, so that there can be spaces in it."""
+
+    def split_envvar_value(self, rv: str) -> list[str]:
+        return [line for line in rv.split("\n") if line]
+
+
 SIZE: Final = _Size()
-SECONDS: Final = _Seconds(endless=False)
-_LIMIT_SECONDS: Final = _Seconds(endless=True)
+SECONDS: Final = _Seconds()
+POSITIVE_SECONDS: Final = _Seconds(positive=True)
+TEXT_A_LINE: Final = _TextALine()
+_LIMIT_SECONDS: Final = _Seconds(positive=True, endless=True)
 
 
 def option(*declarations: str, **attributes: Any) -> Callable[[Decorated], Decorated]:
@@ -104,12 +129,17 @@ def make_limits(values: Mapping[str, Any]) -> Limits:
         raise click.UsageError(text, click.get_current_context()) from None
 
 
+def bad_value(name: str, text: str) -> click.BadParameter:
+    """What to raise for a value that an option or an argument of this name cannot have."""
+    return click.BadParameter(text, ctx=click.get_current_context(), param_hint=f"'{name}'")
+
+
 def check_channel(name: str, option_name: str, limits: Limits) -> None:
     """Raise `click.BadParameter` unless this can be a channel's name."""
     try:
         validate_channel(name, limits.channel_bytes_max)
     except InvalidChannel as error:
-        raise click.BadParameter(str(error), ctx=click.get_current_context(), param_hint=f"'{option_name}'") from None
+        raise bad_value(option_name, str(error)) from None
 
 
 def _limit_option(field: dataclasses.Field[Any]) -> Callable[[Decorated], Decorated]:

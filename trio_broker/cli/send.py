@@ -8,24 +8,40 @@ import math
 import os
 import signal
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AsyncExitStack
-from typing import Any, Final, NamedTuple, final
+from typing import Any, NamedTuple, final
 
 import click
 import trio
 
-from trio_broker.cli.options import CLIENT_LIMITS, SECONDS, SIZE, check_channel, limit_options, make_limits, option
-from trio_broker.cli.speaking import ProtocolName, choose_protocol, open_client, parse_headers, protocol_option
-from trio_broker.cli.terminal import cannot_connect, progress_bar, run, show_address, why
-from trio_broker.client import Client, StompClient
+from trio_broker.cli.options import (
+    CLIENT_LIMITS,
+    SECONDS,
+    SIZE,
+    TEXT_A_LINE,
+    bad_value,
+    check_channel,
+    limit_options,
+    make_limits,
+    option,
+)
+from trio_broker.cli.send_lines import Lines, generate
+from trio_broker.cli.send_publisher import HELD_BYTES_MAX, Publisher
+from trio_broker.cli.send_stop import Stop
+from trio_broker.cli.speaking import (
+    ProtocolName,
+    check_stomp,
+    choose_protocol,
+    open_client,
+    parse_headers,
+    protocol_option,
+)
+from trio_broker.cli.terminal import cannot_connect, progress_bar, run, show_address
 from trio_broker.errors import MessageTooLarge
 from trio_broker.limits import Limits
 
 __all__ = ["send_command"]
-
-_READ_BYTES: Final = 65_536
-_STDIN: Final = 0
 
 
 @click.command("send", short_help="Publish to a channel.")
@@ -41,8 +57,15 @@ _STDIN: Final = 0
 )
 @option("--size", type=SIZE, default=0, help="Bytes of a generated message; 0 for numbered text.")
 @option("--count", type=click.IntRange(min=1), default=None, metavar="N", help="End after N messages.")
-@option("--header", "headers", multiple=True, metavar="NAME:VALUE", help="A header of every message; repeatable.")
-@option("--confirm", is_flag=True, help="Wait after each message until the broker has confirmed it.")
+@option(
+    "--header",
+    "headers",
+    multiple=True,
+    type=TEXT_A_LINE,
+    metavar="NAME:VALUE",
+    help="Speak STOMP, and give every message this header; repeatable, in the environment one a line.",
+)
+@option("--confirm", is_flag=True, help="Speak STOMP, and wait after each message until the broker has confirmed it.")
 @protocol_option
 @limit_options(*CLIENT_LIMITS)
 @click.argument("messages", nargs=-1)
@@ -72,35 +95,35 @@ def send_command(
       trio-broker send --channel /queue/blah --header type:greeting --confirm hello
 
     Generated messages are "Msg 0 from ID" and so on, or, with --size, that many X. With --count, MESSAGES are repeated
-    as often as it takes. A line of standard input is sent without its newline, and otherwise byte for byte.
+    as often as it takes. A line of standard input is sent without its newline, and otherwise byte for byte. In STOMP a
+    channel's name begins with a slash.
 
-    Ctrl-C or SIGTERM stops it with status 0 once what it has handed over is sent; a second signal does not wait for
-    that. The status is 1 if the broker ended before everything was sent.
+    Ctrl-C or SIGTERM stops it with status 0 once what it has handed over is sent and, with STOMP, confirmed. It does
+    not wait for that after a second signal, nor when nothing has moved for 5 seconds: then the status is 1. So it is if
+    the broker ends before everything was sent and, with STOMP, confirmed.
     """
     limits = make_limits(values)
     check_channel(channel, "--channel", limits)
     if size > limits.frame_bytes_max:
-        raise click.BadParameter(
-            f"{size:,} bytes are over --frame-bytes-max ({limits.frame_bytes_max:,})",
-            ctx=click.get_current_context(),
-            param_hint="'--size'",
-        )
+        raise bad_value("--size", f"{size:,} bytes are over --frame-bytes-max ({limits.frame_bytes_max:,})")
     if "-" in messages and len(messages) > 1:
         raise click.UsageError("- stands alone, in the place of all MESSAGES", click.get_current_context())
     if interval is None:
         interval = 0.0 if messages else 1.0
     needs_stomp = [name for name, given in (("--header", headers), ("--confirm", confirm)) if given]
     how = _How(choose_protocol(protocol, needs_stomp), parse_headers(headers), confirm)
+    if how.protocol == "stomp":
+        check_stomp(host, "--channel", channel, limits, how.headers)
     identity = uuid.uuid4().hex[:8]
-    source: Iterable[bytes] | _Lines
+    source: Iterable[bytes] | Lines
     if messages == ("-",):
-        source = _Lines(limits.frame_bytes_max)
+        source = Lines(limits.frame_bytes_max)
     elif messages:
         given = [os.fsencode(message) for message in messages]
         source = given if count is None else itertools.islice(itertools.cycle(given), count)
         count = count or len(given)
     else:
-        source = _generate(identity, size)
+        source = generate(identity, size)
     return run(_Sending(host, port, channel, interval, count, limits, identity, how).carry_out, source)
 
 
@@ -110,13 +133,6 @@ class _How(NamedTuple):
     protocol: ProtocolName
     headers: Mapping[str, str]
     confirm: bool
-
-    async def publish(self, client: Client | StompClient, channel: str, body: bytes) -> None:
-        """Publish one. Cancellation: as the client's."""
-        if isinstance(client, StompClient):
-            await client.publish(channel, body, headers=self.headers, confirm=self.confirm)
-        else:
-            await client.publish(channel, body)
 
 
 @final
@@ -133,15 +149,15 @@ class _Sending:
     identity: str
     how: _How
 
-    async def carry_out(self, source: Iterable[bytes] | _Lines) -> int:
+    async def carry_out(self, source: Iterable[bytes] | Lines) -> int:
         """Send the messages; returns the exit status."""
         click.echo(f"Starting up {self.identity}")
         broken: trio.BrokenResourceError | None = None
         with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
             async with trio.open_nursery() as nursery:
-                stop = _Stop(nursery.cancel_scope)
-                nursery.start_soon(stop.watch, signals, self.limits.farewell_seconds_max)
-                broken = await self._connect_and_send(source, stop)
+                stop = Stop(nursery.cancel_scope)
+                nursery.start_soon(stop.watch, signals)
+                broken = await self._connect_and_send(source, stop, nursery)
                 nursery.cancel_scope.cancel(reason="everything is sent")
         if stop.asked:
             click.echo("Bye!")
@@ -153,10 +169,12 @@ class _Sending:
             raise click.ClickException("stopped before all was sent that had been handed over")
         return 0
 
-    async def _connect_and_send(self, source: Iterable[bytes] | _Lines, stop: _Stop) -> trio.BrokenResourceError | None:
+    async def _connect_and_send(
+        self, source: Iterable[bytes] | Lines, stop: Stop, watchers: trio.Nursery
+    ) -> trio.BrokenResourceError | None:
         """Send the messages; returns what broke, if something did."""
         # How long the last messages may take is for the user to say, with a signal.
-        limits = dataclasses.replace(self.limits, farewell_seconds_max=math.inf)
+        limits = dataclasses.replace(self.limits, farewell_seconds_max=math.inf, mailbox_bytes_max=HELD_BYTES_MAX)
         refusal: MessageTooLarge | None = None
         await trio.lowlevel.checkpoint()
         try:
@@ -168,119 +186,41 @@ class _Sending:
                 except (OSError, UnicodeError) as error:
                     raise cannot_connect(self.host, self.port, error) from None
                 click.echo(f"I am {client.local_address}")
-                with progress_bar(self.count, "Sent") as advance, stop.scope_to_send():
+                publisher = Publisher(client, self.channel, self.how.headers, confirm=self.how.confirm)
+                with progress_bar(self.count, "Sent") as advance, stop.scope_to_send(publisher) as sending:
+                    watchers.start_soon(stop.watch_connection, publisher)
                     try:
-                        await self._send(client, source, advance)
+                        await self._send(publisher, source, advance)
                     except MessageTooLarge as error:  # what went before it is still to be sent, so leave in order
                         refusal = error
+                if sending.cancelled_caught:
+                    publisher.check()
         except trio.BrokenResourceError as error:
             return error
         if refusal is not None:
             raise refusal
         return None
 
-    async def _send(
-        self, client: Client | StompClient, source: Iterable[bytes] | _Lines, advance: Callable[[], object]
-    ) -> None:
+    async def _send(self, publisher: Publisher, source: Iterable[bytes] | Lines, advance: Callable[[], object]) -> None:
         await trio.lowlevel.checkpoint()
-        if not isinstance(source, _Lines):
-            await self._publish(client, source, 0, advance)
+        if not isinstance(source, Lines):
+            await self._publish(publisher, source, 0, advance)
             return
         sent = 0
         while sent != self.count and (lines := await source.read()):
-            sent = await self._publish(client, lines, sent, advance)
+            sent = await self._publish(publisher, lines, sent, advance)
 
     async def _publish(
-        self,
-        client: Client | StompClient,
-        messages: Iterable[bytes],
-        sent: int,
-        advance: Callable[[], object],
+        self, publisher: Publisher, messages: Iterable[bytes], sent: int, advance: Callable[[], object]
     ) -> int:
         """Publish messages at the interval, until there are as many as there should be; returns how many there are."""
         await trio.lowlevel.checkpoint()
         for message in messages:
             if sent and self.interval:
                 await trio.sleep(self.interval)
-            await self.how.publish(client, self.channel, message)
+            await publisher.publish(message)
             sent += 1
             advance()
             if sent == self.count:
                 break
         return sent
-
-
-@final
-class _Stop:
-    """What a signal stops: first the sending, so that what was handed over still goes out; then everything."""
-
-    def __init__(self, everything: trio.CancelScope) -> None:
-        self.asked = False  # a first signal came
-        self.cut = False  # the last messages were not waited for any longer
-        self._everything = everything
-        self._first = everything  # before the connection stands there is nothing to send
-
-    def scope_to_send(self) -> trio.CancelScope:
-        """The scope to send in."""
-        self._first = trio.CancelScope()
-        return self._first
-
-    async def watch(self, signals: AsyncIterator[int], patience_seconds: float) -> None:
-        """Stop at a signal; at the second, or after a while, do not wait for the last messages any longer."""
-        await anext(signals)
-        self.asked = True
-        self._first.cancel(reason="a signal")
-        with trio.move_on_after(patience_seconds):
-            await anext(signals)
-        self.cut = True
-        self._everything.cancel(reason="a second signal, or no progress after the first")
-
-
-@final
-class _Lines:
-    """The lines of standard input.
-
-    They are read in a thread, straight from the file descriptor: a thread that a signal leaves behind in this read
-    holds no lock that Python needs in order to end.
-    """
-
-    def __init__(self, line_bytes_max: int) -> None:
-        self._line_bytes_max = line_bytes_max
-        self._pieces: list[bytes] = []  # of a line whose end has not come yet
-        self._pieces_bytes = 0
-        self._ended = False
-
-    async def read(self) -> list[bytes]:
-        """Wait for lines and return them, without their newlines; none at the end."""
-        await trio.lowlevel.checkpoint()
-        while not self._ended:
-            try:
-                data = await trio.to_thread.run_sync(os.read, _STDIN, _READ_BYTES, abandon_on_cancel=True)
-            except OSError as error:
-                raise click.ClickException(f"cannot read standard input: {why(error)}") from None
-            *lines, rest = data.split(b"\n")
-            if lines:
-                lines[0] = self._take() + lines[0]
-            self._pieces.append(rest)
-            self._pieces_bytes += len(rest)
-            if self._pieces_bytes > self._line_bytes_max:
-                raise MessageTooLarge(self._pieces_bytes, self._line_bytes_max)
-            if not data:
-                self._ended = True
-                last = self._take()
-                return [last] if last else []
-            if lines:
-                return lines
-        return []
-
-    def _take(self) -> bytes:
-        line = b"".join(self._pieces)
-        self._pieces.clear()
-        self._pieces_bytes = 0
-        return line
-
-
-def _generate(identity: str, size_bytes: int) -> Iterable[bytes]:
-    if size_bytes:
-        return itertools.repeat(b"X" * size_bytes)
-    return (f"Msg {number} from {identity}".encode() for number in itertools.count())

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from typing import Any, Final, Literal, TypeAlias
 
 import click
 
-from trio_broker.cli.options import option
+from trio_broker.cli.options import bad_value, option
 from trio_broker.client import Client, RemoteSubscription, StompClient, StompSubscription, connect, open_subscription
+from trio_broker.client.stomp_message import check_channel, checked_message
 from trio_broker.limits import Limits
 from trio_broker.message import AckMode
+from trio_broker.wire.stomp_client import StompClientSession
 
 __all__ = [
     "ACK_MODES",
     "ProtocolName",
+    "check_stomp",
     "choose_protocol",
     "open_channel",
     "open_client",
@@ -65,13 +68,30 @@ def parse_headers(values: Iterable[str]) -> dict[str, str]:
     for value in values:
         name, colon, text = value.partition(":")
         if not name or not colon:
-            raise click.BadParameter(
-                f"{value!r} is not a header; write a name, a colon and a value",
-                ctx=click.get_current_context(),
-                param_hint="'--header'",
-            )
+            raise bad_value("--header", f"{value!r} is not a header; write a name, a colon and a value")
         headers.setdefault(name, text)
     return headers
+
+
+def check_stomp(
+    host: str, channel_option: str, channel: str, limits: Limits, headers: Mapping[str, str] | None = None
+) -> None:
+    """Raise `click.BadParameter` for what STOMP cannot say, before anybody is connected to."""
+    session = StompClientSession(limits)
+    with _blamed_on("--host"):
+        session.connect(host)
+    with _blamed_on(channel_option):
+        check_channel(channel, limits)
+    with _blamed_on("--header"):
+        checked_message(session, limits, channel, b"", headers)
+
+
+@contextmanager
+def _blamed_on(name: str) -> Iterator[None]:
+    try:
+        yield
+    except ValueError as error:
+        raise bad_value(name, str(error)) from None
 
 
 def open_client(
@@ -93,7 +113,9 @@ async def open_channel(
         async with open_subscription(host, port, channel, limits=limits) as subscription:
             yield subscription, subscription.local_address
         return
-    async with connect(host, port, protocol="stomp", limits=limits) as client:
+    # Whoever reads our output may pause it for as long as it likes, and printing waits for that: see `listen`. So we
+    # promise no heart-beats, and ask for none, since what has come meanwhile could not be told from silence.
+    async with connect(host, port, protocol="stomp", limits=limits, heart_beat_seconds=None) as client:
         assert isinstance(client, StompClient)
         async with client.subscribe(channel, ack=ack) as subscribed:
             yield subscribed, client.local_address

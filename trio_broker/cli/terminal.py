@@ -7,7 +7,7 @@ import resource
 import sys
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from typing import TypeVar, TypeVarTuple, Unpack
+from typing import TextIO, TypeVar, TypeVarTuple, Unpack
 
 import click
 import trio
@@ -63,7 +63,7 @@ def say_last(line: str) -> None:
 @contextmanager
 def progress_bar(total: int | None, what: str, *, wanted: bool = True) -> Iterator[Callable[[], object]]:
     """Show progress on stderr if that is a terminal and the total is known; gives what to call for each step."""
-    if total is None or not wanted or not sys.stderr.isatty():
+    if total is None or not wanted or not _is_terminal(sys.stderr):
         yield lambda: None
         return
     columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
@@ -76,13 +76,18 @@ def progress_bar(total: int | None, what: str, *, wanted: bool = True) -> Iterat
 def growing_progress(what: str) -> Iterator[Callable[[int, int], object] | None]:
     """Show progress on stderr if that is a terminal, and nothing of it afterwards; gives what to call with the number
     done and the number planned, which may grow."""
-    if not sys.stderr.isatty():
+    if not _is_terminal(sys.stderr):
         yield None
         return
     columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), redirect_stdout=False, transient=True) as progress:
         task = progress.add_task(what, total=None)
         yield lambda done, planned: progress.update(task, completed=done, total=planned)
+
+
+def _is_terminal(stream: TextIO | None) -> bool:
+    """Whether a person reads it. A stream that was closed before Python started is None."""
+    return stream is not None and stream.isatty()
 
 
 def cannot_connect(host: str, port: int, error: Exception) -> click.ClickException:

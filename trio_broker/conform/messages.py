@@ -15,6 +15,7 @@ MESSAGES: Final = Chapter()
 _ALL: Final = "1.0 1.1 1.2"
 _LATER: Final = "1.1 1.2"
 _MANY: Final = 50
+_TEN: Final = tuple(b"%d" % number for number in range(10))
 
 
 @MESSAGES.check(
@@ -100,23 +101,30 @@ async def queue_keeps(stage: Stage) -> str:
     "Protocol Overview", "a queue gives each message to one of two subscribers", convention=_ALL, ours="S-36"
 )
 async def queue_shares(stage: Stage) -> str:
-    return await _share(stage, stage.queue(), copies=1)
+    received = await _received_by_two(stage, stage.queue())
+    return _judged(received, right=sorted(received[0] + received[1]) == sorted(_TEN))
 
 
 @MESSAGES.check(
     "Protocol Overview", "a topic gives each message to both of two subscribers", convention=_ALL, ours="S-36"
 )
 async def topic_copies(stage: Stage) -> str:
-    return await _share(stage, stage.topic(), copies=2)
+    received = await _received_by_two(stage, stage.topic())
+    return _judged(received, right=all(sorted(bodies) == sorted(_TEN) for bodies in received))
 
 
-async def _share(stage: Stage, destination: str, copies: int) -> str:
+async def _received_by_two(stage: Stage, destination: str) -> list[list[bytes]]:
+    """What each of two subscribers gets of ten messages."""
     peers = [await stage.connect(), await stage.connect()]
     for peer in peers:
         await stage.subscribe(peer, destination)
-    await stage.put(await stage.connect(), destination, *[b"%d" % number for number in range(10)])
-    received = [[frame.body for frame in await peer.quiet()] for peer in peers]
-    seen = f"{len(received[0])} and {len(received[1])} of 10"
-    if sorted(received[0] + received[1]) != sorted(b"%d" % number for number in range(10) for _ in range(copies)):
-        raise Mismatch(seen)
-    return seen
+    await stage.put(await stage.connect(), destination, *_TEN)
+    return [[frame.body for frame in await peer.quiet()] for peer in peers]
+
+
+def _judged(received: list[list[bytes]], *, right: bool) -> str:
+    seen = f"{len(received[0])} and {len(received[1])} of {len(_TEN)}"
+    if right:
+        return seen
+    twice = any(len(bodies) != len(set(bodies)) for bodies in received)
+    raise Mismatch(f"{seen}, some of them more than once" if twice else seen)

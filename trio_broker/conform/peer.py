@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple, final
 
@@ -114,11 +115,21 @@ class Peer:
                 return came
             self._held.append(came)
 
-    async def quiet(self, seconds: float | None = None) -> list[Frame]:
-        """All that came and was not asked for, once nothing has come for a while.
+    async def quiet(self) -> list[Frame]:
+        """All that came and was not asked for, once nothing has come for a while and the connection still stands.
 
-        Args:
-            seconds: how long that is; None for what the target says.
+        Raises:
+            Mismatch: the connection ended, or something came that is no frame.
+
+        Cancellation: what came meanwhile is lost.
+        """
+        frames, end = await self.quiet_or_end()
+        if end is not None:
+            raise Mismatch(", ".join(map(str, [*frames[-1:], end])))
+        return frames
+
+    async def quiet_or_end(self) -> tuple[list[Frame], End | None]:
+        """All that came and was not asked for, once nothing has come for a while; and the end, if that came.
 
         Raises:
             Mismatch: something came that is no frame.
@@ -129,12 +140,12 @@ class Peer:
         frames, self._held = self._held, []
         while self._end is None:
             came = None
-            with trio.move_on_after(self._quiet_seconds if seconds is None else seconds):
+            with trio.move_on_after(self._quiet_seconds):
                 came = await self.receive()
             if not isinstance(came, Frame):
                 break
             frames.append(came)
-        return frames
+        return frames, self._end
 
     async def ended(self, seconds: float, after: str) -> End:
         """Wait for the end of the connection; frames that come before it are kept.
@@ -192,10 +203,14 @@ class Peer:
             self._end = End(inside=self._reader.unfinished)
 
     async def finish_sending(self) -> None:
-        """Tell the broker that nothing more comes, where the stream can. Cancellation: it may not have been told."""
+        """Tell the broker that nothing more comes, where the stream can and the broker has not ended it.
+
+        Cancellation: it may not have been told.
+        """
         await trio.lowlevel.checkpoint()
         if isinstance(self._stream, trio.abc.HalfCloseableStream):
-            await self._stream.send_eof()
+            with contextlib.suppress(trio.BrokenResourceError):  # reading will tell, as with `send`
+                await self._stream.send_eof()
 
     async def close(self) -> None:
         """Close the connection without a word. Cancellation: it is closed all the same."""

@@ -1,16 +1,16 @@
 """A connection's outbox: which of its mailboxes have something in them, and what must go out before them.
 
 The one place where `receive` waits, in process; who serves many connections is told instead. It names each mailbox at
-most once, and what overtakes deliveries at most once, so its memory channel never holds more than the connection had
-subscriptions since it was last served. A busy subscription, named again at the end of the line after each turn, cannot
-starve another.
+most once, and what overtakes deliveries at most once, so its memory channel never holds many more than the connection
+has subscriptions: those that have ended are forgotten in time. A busy subscription, named again at the end of the line
+after each turn, cannot starve another.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, Final, final
 
 import trio
 
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from trio_broker.core.subscription import Subscription
 
 __all__ = ["Outbox"]
+
+_ENDED_KEPT: Final = 64
+"""So many names of those that have ended are not worth looking for."""
 
 
 @final
@@ -30,12 +33,23 @@ class Outbox:
         changed: called when there is something to do: a turn, or the end.
     """
 
-    __slots__ = ("_changed", "_control", "_is_named", "_receive", "_send", "_turns", "closed", "control_bytes")
+    __slots__ = (
+        "_changed",
+        "_control",
+        "_ended",
+        "_is_named",
+        "_receive",
+        "_send",
+        "_turns",
+        "closed",
+        "control_bytes",
+    )
 
     def __init__(self, changed: Callable[[], None] | None = None) -> None:
         self._changed = changed
         self._send, self._receive = trio.open_memory_channel["Subscription | None"](math.inf)
         self._turns = 0  # how many names are in the channel
+        self._ended = 0  # about how many of these are of subscriptions that have ended
         self._control: list[bytes] = []  # encoded replies and farewells: they overtake all deliveries
         self._is_named = False  # they have a turn in the channel
         self.control_bytes = 0  # how many bytes these are
@@ -53,6 +67,17 @@ class Outbox:
             self._send.send_nowait(subscription)
             if self._changed is not None:
                 self._changed()
+
+    def forget(self) -> None:
+        """A subscription that is named has ended. Names that nobody needs are thrown out when they are the most."""
+        self._ended += 1
+        if self._ended > _ENDED_KEPT and 2 * self._ended > self._turns and not self.closed:
+            names = [self._receive.receive_nowait() for _ in range(self._turns)]
+            needed = [name for name in names if name is None or not name.ended]
+            for name in needed:
+                self._send.send_nowait(name)
+            self._turns = len(needed)
+            self._ended = 0
 
     def put_control(self, data: bytes) -> None:
         """Bytes that go out before any delivery that was not yet begun."""
@@ -99,6 +124,8 @@ class Outbox:
         self._turns -= 1
         if subscription is None:
             self._is_named = False
+        elif subscription.ended:
+            self._ended = max(0, self._ended - 1)
         return subscription
 
     def close(self) -> None:

@@ -242,6 +242,8 @@ class Subscription:
             return
         self.retire()
         self.ended = True
+        if self.announced:
+            self.outbox.forget()
         waiting = self.mailbox.recover()
         self.mailbox.release()
         self.mailbox.close()

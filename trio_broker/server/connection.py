@@ -57,7 +57,7 @@ class Connection:
         self._broker = broker
         self._log = log
         self._speaker = Speaker(
-            transport, broker.limits, flusher, broke=self._break, failed=self._fail, said=self._said
+            transport, broker.limits, flusher, broke=self._break, stalled=self._end, failed=self._fail, said=self._said
         )
         self._reader = Reader(transport, broker, self._speaker, log, end=self._end, leave=self._leave)
         self._tasks: trio.Nursery | None = None  # around the reader, and for the writer

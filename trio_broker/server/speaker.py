@@ -33,6 +33,7 @@ class Speaker:
         limits: ``write_bytes_max`` and those of the stall rule are used.
         flusher: where to stand in line when there is something to write.
         broke: called with the reason when the connection can say nothing more.
+        stalled: called with the reason when the peer takes nothing, if there is no subscription to evict for it.
         failed: called with what went wrong in our own code.
         said: called when the outbox was closed and everything has been said.
 
@@ -54,6 +55,7 @@ class Speaker:
         "_said",
         "_serving",
         "_stall",
+        "_stalled",
         "_tasks",
         "_transport",
         "is_writing",
@@ -68,6 +70,7 @@ class Speaker:
         flusher: Flusher,
         *,
         broke: Callable[[str], None],
+        stalled: Callable[[str], None],
         failed: Callable[[Exception], None],
         said: Callable[[], None],
     ) -> None:
@@ -75,6 +78,7 @@ class Speaker:
         self._limits = limits
         self._flusher = flusher
         self._broke = broke
+        self._stalled = stalled
         self._failed = failed
         self._said = said
         self._stall = StallClock(limits, transport.unsent_bytes, transport.slack_bytes)
@@ -246,8 +250,9 @@ class Speaker:
             while sent < len(data):
                 count = await self._send_some(view[sent:])
                 if not count:
-                    if subscription.ended:  # by its peer, meanwhile; there is nothing to evict, but a frame is torn
-                        self._broke(stall_reason(self._limits))
+                    self.mute()  # at once: a frame is torn, and who is to end this has not heard of it yet
+                    if subscription.ended:  # by its peer, meanwhile
+                        self._stalled(stall_reason(self._limits))
                     subscription.evict(stall_reason(self._limits))
                     return
                 sent += count
@@ -277,6 +282,6 @@ class Speaker:
         while view:
             count = await self._send_some(view)
             if not count:
-                self._broke(stall_reason(self._limits))
+                self._stalled(stall_reason(self._limits))
                 return
             view = view[count:]
