@@ -315,7 +315,7 @@ STOMP: Final = (
     ByHand(
         "control-without-stall",
         SPEAKER,
-        "                self._broke(stall_reason(self._limits))\n                return\n",
+        "                self._stalled(stall_reason(self._limits))\n                return\n",
         "                return\n",
         "a peer that takes no replies holds its place",
         ("replies_that_nobody_takes",),
