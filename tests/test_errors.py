@@ -48,7 +48,12 @@ CASES: list[tuple[BrokerError, str, dict[str, object]]] = [
     (
         PublishStalled("/queue/a", 60.0),
         "'/queue/a' took no message for 60 s",
-        {"channel": "/queue/a", "waited_seconds": 60.0},
+        {"channel": "/queue/a", "waited_seconds": 60.0, "limit": None},
+    ),
+    (
+        PublishStalled("/queue/a", 60.0, "memory_bytes_max"),
+        "'/queue/a' took no message for 60 s: the limit memory_bytes_max is reached",
+        {"channel": "/queue/a", "waited_seconds": 60.0, "limit": "memory_bytes_max"},
     ),
     (
         SubscriptionEvicted("/topic/a", "it was slow"),

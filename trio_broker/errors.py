@@ -97,12 +97,15 @@ class PublishStalled(BrokerError):
     Attributes:
         channel: the channel's name.
         waited_seconds: how long nothing moved.
+        limit: the field's name in `Limits`, if one kept it out that is not the channel's own.
     """
 
-    def __init__(self, channel: str, waited_seconds: float) -> None:
-        super().__init__(f"{shorten(channel)} took no message for {waited_seconds:g} s")
+    def __init__(self, channel: str, waited_seconds: float, limit: str | None = None) -> None:
+        why = "" if limit is None else f": the limit {limit} is reached"
+        super().__init__(f"{shorten(channel)} took no message for {waited_seconds:g} s{why}")
         self.channel = channel
         self.waited_seconds = waited_seconds
+        self.limit = limit
 
 
 class NotOutstanding(BrokerError):

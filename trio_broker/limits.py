@@ -43,6 +43,10 @@ class Overflow(enum.StrEnum):
     DISCONNECT = "disconnect"
     """The subscription is evicted."""
 
+    @classmethod
+    def _missing_(cls, value: object) -> None:
+        raise ValueError(f"overflow is {value!r}; allowed are {', '.join(cls)}")
+
 
 def _limit(default: Any, why: str) -> Any:
     return dataclasses.field(default=default, metadata={"why": why})

@@ -56,6 +56,10 @@ class AckMode(enum.StrEnum):
     CLIENT_INDIVIDUAL = "client-individual"
     """One by one."""
 
+    @classmethod
+    def _missing_(cls, value: object) -> None:
+        raise ValueError(f"ack is {value!r}; allowed are {', '.join(cls)}")
+
 
 class Settler(Protocol):
     """Where a message is settled."""

@@ -8,7 +8,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from tests.core.helpers import Bench, framed, mark, numbers
 from trio_broker.core.memory import Memory
-from trio_broker.errors import BrokerDraining
+from trio_broker.errors import BrokerDraining, PublishStalled
 
 
 async def test_it_is_full_at_the_mark_and_room_ends_just_below(autojump_clock: MockClock) -> None:
@@ -154,6 +154,25 @@ async def test_who_waited_for_memory_looks_again_whether_the_queue_has_room(benc
         assert (house.waiting("/queue/q"), house.backlog("/queue/q")) == (1, 2)
         last = house.peer("/queue/q")
     assert last.receive() == [b"1", b"2", b"3"]
+
+
+async def test_patience_that_ends_for_want_of_memory_says_so(
+    bench: Callable[..., Bench], autojump_clock: MockClock
+) -> None:
+    house = bench(memory_bytes_max=1000, backlog_bytes_max=mark(1))
+    house.broker.memory.add(1000)
+    for _ in range(2):
+        with pytest.raises(PublishStalled) as caught:
+            await house.broker.publish_batch(framed("/queue/q", b"1"), 3)
+        assert str(caught.value) == "'/queue/q' took no message for 3 s: the limit memory_bytes_max is reached"
+        assert caught.value.limit == "memory_bytes_max"
+    house.broker.memory.add(-1000)
+    house.publish_nowait("/queue/q", b"1")
+    house.broker.memory.add(1000)
+    with pytest.raises(PublishStalled, match=r"for 3 s$") as caught:  # the queue itself has no room either
+        await house.broker.publish_batch(framed("/queue/q", b"1"), 3)
+    assert caught.value.limit is None
+    house.broker.memory.add(-1000)
 
 
 @pytest.mark.parametrize("ending", ["cancelled", "closed"])

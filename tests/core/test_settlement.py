@@ -72,6 +72,14 @@ async def test_a_nack_goes_to_whoever_is_next_and_to_oneself_only_if_nobody_else
             other.receive_nowait().ack()
 
 
+async def test_another_mode_is_refused_with_those_that_are_allowed(bench: Callable[..., Bench]) -> None:
+    house = bench()
+    with pytest.raises(ValueError, match=r"^ack is 'bogus'; allowed are auto, client, client-individual$"):
+        async with house.broker.subscribe(QUEUE, ack="bogus"):
+            pytest.fail("subscribed")
+    assert not house.broker.statistics().channels
+
+
 async def test_auto_and_topics_have_nothing_to_settle(bench: Callable[..., Bench]) -> None:
     house = bench()
     async with house.broker.subscribe(QUEUE) as auto, house.broker.subscribe(TOPIC, ack="client-individual") as news:

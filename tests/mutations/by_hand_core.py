@@ -85,8 +85,8 @@ CORE: Final = (
     ByHand(
         "draining-reported-as-stalled",
         CHANNEL,
-        "            if self.line.closed:\n                raise BrokerDraining\n            raise PublishStalled",
-        "            raise PublishStalled",
+        "            if self.line.closed:\n                raise BrokerDraining\n            full",
+        "            full",
         "a publisher that the end sends away is told that its patience ended",
     ),
     # -- the line ------------------------------------------------------------------------------------------------------

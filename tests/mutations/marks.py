@@ -20,7 +20,28 @@ _NOTHING_ELSE_IS_RAISED: Final = (
     "what is called there is synchronous and of our own, and Ctrl-C is held back: nothing but an Exception is raised"
 )
 
+_HEART_BEAT: Final = (
+    "a heart-beat is only a sign of life: one more does no harm, and one that is not sent, or of which nothing "
+    "follows, is that of a connection that has been cancelled"
+)
+
 UNOBSERVABLE: Final[dict[str, str]] = {
+    "await-at-put/server.beating.Beating._send#1": _HEART_BEAT,
+    "await-at-put/server.beating.Beating._send#2": _HEART_BEAT,
+    "drop-cleanup/core.ledger.Ledger.give_up": (
+        "what is to be settled is looked up in the ledger, where it is no more; only the memory is held a little "
+        "longer, until the connection has lingered"
+    ),
+    "drop-finally/server.reader.Reader._converse#1": (
+        "only the heart-beats ask whether something is read, and they end with the reader, in the step in which it does"
+    ),
+    "await-at-put/server.speaker.Speaker._send_rest#4": (
+        "what had left is settled before that checkpoint, and nothing else is to be done there"
+    ),
+    "drop-cleanup/server.stomp.StompDialect.leave#1": (
+        "what one subscription gives back may be dealt to another of the same connection, which is not sent anything "
+        "any more, and gives it back in the same step, to the same place; retiring all first only saves the work"
+    ),
     "drop-cleanup/core.subscription.Subscription.leave#4": (
         "nobody looks at it any more; only the memory is held a little longer, until the connection has lingered"
     ),

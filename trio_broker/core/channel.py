@@ -141,7 +141,8 @@ class Channel(ABC):
                         return act()
             if self.line.closed:
                 raise BrokerDraining
-            raise PublishStalled(self.name, patience_seconds)
+            full = "memory_bytes_max" if self._has_room() and self.memory.is_full else None
+            raise PublishStalled(self.name, patience_seconds, full)
         finally:
             self.forget_if_idle()
 

@@ -21,7 +21,8 @@ _MARGIN: Final = 2
 """How many times the agreed time a peer may be silent: what it sent in time may arrive late."""
 
 _LOOKS: Final = 2
-"""How often in the agreed time it is asked whether something was sent: so the time between two sends is never more."""
+"""How often in the agreed time it is asked whether something was sent: so the time between two sends is not more, but
+for what the machine is late."""
 
 
 @final

@@ -44,7 +44,7 @@ class StallClock:
         self._bytes_min = max(1, limits.stall_bytes_min - slack_bytes)  # who moves nothing has always stalled
         self._unsent_bytes = unsent_bytes
         self.runs = False
-        self.deadline = math.inf  # when the peer must have moved; infinite while it does not run
+        self.deadline = math.inf  # when the peer must have moved, while it runs
         self._moved = 0  # bytes that were sent since the clock was started or renewed
         self._unsent_at_start = 0  # what the system held then
 
@@ -72,7 +72,6 @@ class StallClock:
     def stop(self) -> None:
         """Nothing waits any more."""
         self.runs = False
-        self.deadline = math.inf
 
     def _renew(self) -> None:
         self.runs = True
