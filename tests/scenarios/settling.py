@@ -10,7 +10,7 @@ import trio
 import trio.testing
 
 from tests.scenarios.core_house import PATIENCE, QUEUE, SMALL
-from trio_broker import Broker, BrokerDraining, Limits, LocalSubscription, Message, PublishStalled
+from trio_broker import Broker, BrokerDraining, LimitReached, Limits, LocalSubscription, Message, PublishStalled
 from trio_broker.explorer import afterwards, at_rest, disturbed
 from trio_broker.message import AckMode, plain_batch
 
@@ -302,6 +302,24 @@ async def the_end_while_some_publish_to_all() -> None:
         assert before in {None, trio.current_time()}
 
 
+async def several_that_cannot_be() -> None:
+    """There is no memory for them, or there may be no such queues: nothing is left of what was made for them alone."""
+    house = House(Limits(memory_bytes_max=1, channels_max=1))
+    batches = [plain_batch(Message(name, b"x")) for name in (OTHER, "/queue/third")]
+    house.publish(b"p 0")
+    with suppress(LimitReached):
+        house.broker.offer_all(batches)
+    await trio.sleep(1)
+    await house.take(QUEUE)
+    with suppress(LimitReached):
+        house.broker.offer_all(batches)
+    await trio.sleep(1)
+    house.broker.memory.add(1)
+    assert not house.broker.offer_all(batches[:1])
+    house.broker.memory.add(-1)
+    await trio.sleep(1)
+
+
 SCENARIOS = (
     one_by_one,
     leaving_with_unsettled_work,
@@ -309,4 +327,5 @@ SCENARIOS = (
     publishing_to_all,
     room_in_one_that_is_taken_back,
     the_end_while_some_publish_to_all,
+    several_that_cannot_be,
 )
