@@ -184,7 +184,7 @@ async def messages_of_which_the_first_waits() -> None:
 
 async def memory_that_is_full() -> None:
     """A connection with an unfinished frame is not read while the broker holds too much."""
-    house = House(dataclasses.replace(SMALL, memory_bytes_max=700, backlog_bytes_max=5000))
+    house = House(dataclasses.replace(SMALL, memory_bytes_max=700, backlog_bytes_max=5000, header_bytes_max=1))
 
     async def stop_in_the_middle() -> None:
         async with house.peer(NOBODY) as stream:
