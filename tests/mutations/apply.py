@@ -172,7 +172,10 @@ def explore_variant(tree: Path, variant: Variant, scenarios: Sequence[str], sett
         return Outcome("")
     with copy_of_the_tree(tree) as folder:
         (folder / variant.path).write_text(variant.source, encoding="utf-8")
-        lines, errors = _run_trial(folder, [*settings.arguments, "--", *scenarios], 10 * settings.seconds + 120)
+        try:
+            lines, errors = _run_trial(folder, [*settings.arguments, "--", *scenarios], 10 * settings.seconds + 120)
+        except subprocess.TimeoutExpired:  # others have the processor; a hang would have been told
+            return Outcome("", complete=False)
     results = [line for line in lines if "axis" in line]
     runs = sum(result["runs"] for result in results)
     last = results[-1] if results else None
