@@ -100,6 +100,28 @@ async def one_who_takes_no_replies_after_its_message_waited() -> None:
         nursery.cancel_scope.cancel()
 
 
+async def one_who_errs_and_takes_nothing() -> None:
+    """Its ERROR cannot leave; what comes to its queue meanwhile is for others at once."""
+    house = StompHouse(LIMITS, Network(buffer_bytes=128, write_bytes_max=512))
+    house.breaks = True
+    async with trio.open_nursery() as nursery:
+        await house.start(nursery)
+        async with house.stomp() as errs, house.stomp() as works:
+            await errs.say(errs.subscribe(QUEUE, ack=EACH))
+            await trio.sleep(1)
+            await works.say(works.subscribe(QUEUE, ack=EACH, prefetch=1, receipt="s"))
+            await works.hear_receipt("s")
+            frames = [errs.send(OTHER_QUEUE, b"b %d " % number, f"{number:50}") for number in range(3)]
+            await errs.say(*frames, b"WHAT\n\n\0")
+            await trio.sleep(1)
+            before = now()
+            house.publish(QUEUE, b"p 0 ")
+            await works.hear_messages(1)
+            assert disturbed() or (works.bodies == [b"p 0 "] and now() == before)
+            assert disturbed() or house.server is None or house.server.connections == 2
+        nursery.cancel_scope.cancel()
+
+
 async def a_commit_in_reserve_that_waits_for_a_topic() -> None:
     """Who has something to settle may commit to a queue that is full, also if it must wait for a topic before."""
     house = StompHouse()
@@ -174,6 +196,7 @@ SCENARIOS = (
     a_transaction_whose_peer_goes_and_is_beaten_at,
     one_who_takes_no_replies_while_its_message_waits,
     one_who_takes_no_replies_after_its_message_waited,
+    one_who_errs_and_takes_nothing,
     a_commit_in_reserve_that_waits_for_a_topic,
     an_asker_that_goes_while_an_answer_waits,
 )
