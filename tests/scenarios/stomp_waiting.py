@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+from contextlib import suppress
+from typing import final
 
 import trio
 
@@ -11,7 +13,7 @@ from tests.scenarios.stomp_house import EACH, LIMITS, Peer, StompHouse
 from trio_broker import LocalSubscription, Message
 from trio_broker.explorer import disturbed
 from trio_broker.explorer.network import Network
-from trio_broker.wire.stomp import HeartBeat
+from trio_broker.wire.stomp import HeartBeat, StompClientSession
 
 
 def now() -> float:
@@ -97,6 +99,70 @@ async def one_who_takes_no_replies_after_its_message_waited() -> None:
             await peer.say(*(peer.send(QUEUE, b"b %d " % number, f"{number:50}") for number in range(3)))
             await trio.sleep(LIMITS.stall_seconds_max + LIMITS.linger_seconds_max + 1)
             assert disturbed() or not house.connections
+        nursery.cancel_scope.cancel()
+
+
+@final
+class _Unreachable(trio.abc.Stream):
+    """Somebody who is heard, and whom nothing reaches any more from a time on."""
+
+    def __init__(self, reached_until: float) -> None:
+        self._says, self._heard = trio.open_memory_channel[bytes](9)
+        self._reached_until = reached_until
+
+    def say(self, *frames: bytes) -> None:
+        with suppress(trio.BrokenResourceError):  # nobody hears it any more
+            self._says.send_nowait(b"".join(frames))
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        return await self._heard.receive()
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        await trio.lowlevel.checkpoint()
+        if now() >= self._reached_until:
+            raise trio.BrokenResourceError("it is out of reach")
+
+    async def wait_send_all_might_not_block(self) -> None:
+        await trio.lowlevel.checkpoint()
+
+    async def aclose(self) -> None:
+        self._heard.close()
+        await trio.lowlevel.checkpoint()
+
+
+@final
+class _Once(trio.abc.Listener[_Unreachable]):
+    """It has one such stream to give."""
+
+    def __init__(self, stream: _Unreachable) -> None:
+        self._streams = [stream]
+
+    async def accept(self) -> _Unreachable:
+        await trio.lowlevel.checkpoint()
+        if not self._streams:
+            await trio.sleep_forever()
+        return self._streams.pop()
+
+    async def aclose(self) -> None:
+        await trio.lowlevel.checkpoint()
+
+
+async def one_out_of_reach_after_its_message_waited() -> None:
+    """Nothing of its own waits any more: its connection ends with the first reply that does not reach it."""
+    house = StompHouse()
+    stream = _Unreachable(reached_until=3)
+    says = StompClientSession(LIMITS)
+    async with trio.open_nursery() as nursery:
+        await house.start(nursery, _Once(stream))
+        house.fill(OTHER_QUEUE)
+        stream.say(says.connect("here"), says.send(Message(OTHER_QUEUE, b"a 0 ")))
+        await trio.sleep(1)
+        assert disturbed() or house.broker.statistics().channels[OTHER_QUEUE].publishers_waiting == 1
+        await house.take_one(OTHER_QUEUE)
+        await trio.sleep(3)
+        stream.say(says.send(Message(QUEUE, b"a 1 "), receipt="r"))
+        await trio.sleep(LIMITS.linger_seconds_max + 1)
+        assert disturbed() or not house.connections
         nursery.cancel_scope.cancel()
 
 
@@ -196,6 +262,7 @@ SCENARIOS = (
     a_transaction_whose_peer_goes_and_is_beaten_at,
     one_who_takes_no_replies_while_its_message_waits,
     one_who_takes_no_replies_after_its_message_waited,
+    one_out_of_reach_after_its_message_waited,
     one_who_errs_and_takes_nothing,
     a_commit_in_reserve_that_waits_for_a_topic,
     an_asker_that_goes_while_an_answer_waits,

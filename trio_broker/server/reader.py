@@ -261,8 +261,7 @@ class Reader:
                 await self.dialect.wait(command)
         except BrokerError as error:
             self._refuse(str(error), command)
-        finally:
-            self.is_waiting = False
+        self.is_waiting = False
 
     def _hang_up(self) -> None:
         """The peer has gone while something that it sent waits, which is still carried out. What it will not settle any

@@ -107,9 +107,8 @@ class Speaker:
             await self._progress.park()
 
     def mute(self) -> None:
-        """Say nothing more; what is under way is for the caller to cancel. Nobody waits for it any more."""
+        """Say nothing more; what is under way, and who waits for it, is for the caller to cancel."""
         self._is_mute = True
-        self._progress.unpark_all()
 
     def when_nothing_is_written(self, act: Callable[[], None]) -> None:
         """Call ``act``, at once or when the write that is under way has ended; of several the last."""
