@@ -185,7 +185,7 @@ STOMP: Final = (
         "            if channel is not obstacle:\n",
         "            if True:\n",
         "it stands in the line of a channel that nobody knows any more",
-        ("the_end_while_some_publish_to_all",),
+        ("the_end_while_one_waits_for_memory",),
     ),
     ByHand(
         "together-without-reserve",
@@ -254,7 +254,7 @@ STOMP: Final = (
         "        self._is_parting = True\n",
         "",
         "a peer that was told ERROR is sent messages after it",
-        ("errors",),
+        ("one_who_errs_between_messages",),
     ),
     ByHand(
         "error-without-part",

@@ -320,6 +320,21 @@ async def several_that_cannot_be() -> None:
     await trio.sleep(1)
 
 
+async def the_end_while_one_waits_for_memory() -> None:
+    """It stands in the line of a queue that is there for it alone, and is sent away at once."""
+    house = House(Limits(memory_bytes_max=1))
+    house.publish(b"p 0")
+    before = None
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(house.publish_all, "a", OTHER)
+        await trio.sleep(1)
+        assert disturbed() or house.broker.statistics().channels[OTHER].publishers_waiting == 1
+        house.ended = True
+        house.broker.close()
+        before = trio.current_time()
+    assert before in {None, trio.current_time()}
+
+
 SCENARIOS = (
     one_by_one,
     leaving_with_unsettled_work,
@@ -328,4 +343,5 @@ SCENARIOS = (
     room_in_one_that_is_taken_back,
     the_end_while_some_publish_to_all,
     several_that_cannot_be,
+    the_end_while_one_waits_for_memory,
 )

@@ -166,6 +166,27 @@ async def one_out_of_reach_after_its_message_waited() -> None:
         nursery.cancel_scope.cancel()
 
 
+async def one_who_errs_between_messages() -> None:
+    """The message under way comes whole, then the ERROR, and not what was dealt behind it, which goes back."""
+    house = StompHouse(dataclasses.replace(LIMITS, mailbox_bytes_max=5000), Network(buffer_bytes=128))
+    house.breaks = True
+    async with trio.open_nursery() as nursery:
+        await house.start(nursery)
+        async with house.stomp() as errs:
+            await errs.say(errs.subscribe(QUEUE, ack=EACH, prefetch=3, receipt="s"))
+            await errs.hear_receipt("s")
+            for number in range(3):
+                house.publish(QUEUE, (b"p %d " % number).ljust(300, b"."))
+                await trio.sleep(0.1)
+            await errs.say(b"WHAT\n\n\0")
+            await trio.sleep(0.1)
+            await errs.hear()
+            assert disturbed() or (len(errs.received) == 1 and errs.error is not None)
+        await trio.sleep(LIMITS.linger_seconds_max + 1)
+        assert disturbed() or house.broker.statistics().channels[QUEUE].backlog_messages == 3
+        nursery.cancel_scope.cancel()
+
+
 async def one_who_errs_and_takes_nothing() -> None:
     """Its ERROR cannot leave; what comes to its queue meanwhile is for others at once."""
     house = StompHouse(LIMITS, Network(buffer_bytes=128, write_bytes_max=512))
@@ -263,6 +284,7 @@ SCENARIOS = (
     one_who_takes_no_replies_while_its_message_waits,
     one_who_takes_no_replies_after_its_message_waited,
     one_out_of_reach_after_its_message_waited,
+    one_who_errs_between_messages,
     one_who_errs_and_takes_nothing,
     a_commit_in_reserve_that_waits_for_a_topic,
     an_asker_that_goes_while_an_answer_waits,
