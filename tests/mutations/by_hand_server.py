@@ -137,8 +137,8 @@ SERVER: Final = (
     ByHand(
         "boundary-in-the-wrong-place",
         SERVER_FILE,
-        "        except Exception:\n            log.exception(_DEFECT)\n",
-        "        except KeyError:\n            log.exception(_DEFECT)\n",
+        "            if failures is not None:\n                log.exception(_DEFECT, exc_info=failures)\n",
+        "            if failures is not None:\n                raise failures from None\n",
         "one connection's failure ends the server",
     ),
     ByHand(
