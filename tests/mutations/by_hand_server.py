@@ -137,8 +137,8 @@ SERVER: Final = (
     ByHand(
         "boundary-in-the-wrong-place",
         SERVER_FILE,
-        "            if failures is not None:\n                log.exception(_DEFECT, exc_info=failures)\n",
-        "            if failures is not None:\n                raise failures from None\n",
+        "        except* Exception as failures:  # beside which there may be a cancellation, which goes on\n",
+        "        except* KeyError as failures:\n",
         "one connection's failure ends the server",
     ),
     ByHand(

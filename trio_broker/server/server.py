@@ -200,14 +200,8 @@ class Server:
                 await transport.aclose()
             else:
                 await self._converse(Connection(transport, self._broker, self._flusher, log))
-        except Exception:
-            log.exception(_DEFECT)
-        except BaseExceptionGroup as group:  # such as a cancellation, and what a stream made of another
-            failures, others = group.split(Exception)
-            if failures is not None:
-                log.exception(_DEFECT, exc_info=failures)
-            if others is not None:
-                raise others from None
+        except* Exception as failures:  # beside which there may be a cancellation, which goes on
+            log.exception(_DEFECT, exc_info=failures)
 
     async def _converse(self, connection: Connection) -> None:
         """Run a connection that was admitted."""
