@@ -91,7 +91,6 @@ UNOBSERVABLE: Final[dict[str, str]] = {
     "await-at-put/server.connection.Connection.run#1": (
         "cancelled there, the connection leaves its channel in the `finally`, in the same step in which it would have"
     ),
-    "await-at-put/server.poller.Poller.watch#1": "nothing is watched before that checkpoint",
     "await-before-try/server.poller.Poller.watch": "nothing is watched before that checkpoint",
     "await-before-try/server.server.Server._run": (
         "nobody has the server in hand yet to wait for its end, and its epoll is closed together with it"
