@@ -45,10 +45,6 @@ UNOBSERVABLE: Final[dict[str, str]] = {
     "drop-cleanup/core.subscription.Subscription.leave#4": (
         "nobody looks at it any more; only the memory is held a little longer, until the connection has lingered"
     ),
-    "drop-cleanup/core.outbox.Outbox.take_control": (
-        "a connection of the framed protocol says one farewell at most, and its outbox is closed in the same step, so "
-        "the control bytes are taken once"
-    ),
     "cancel-called/server.reader.Reader.run": (
         "a reader that ends by itself has given a reason, and who cancels it gives one first; only its deadline does "
         "not, and that is caught"
