@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import pickle
 import threading
 
 import pytest
@@ -23,6 +24,11 @@ def test_a_scenario_that_fails_by_itself_is_refused() -> None:
     with pytest.raises(NotExplorable, match="fails without being disturbed") as caught:
         explore(scenario)
     assert isinstance(caught.value.__cause__, ZeroDivisionError)
+
+
+def test_a_refusal_can_be_sent_to_another_process() -> None:
+    refusal = pickle.loads(pickle.dumps(NotExplorable(Obstacle.FAILS, "it fails")))
+    assert (refusal.obstacle, str(refusal)) == (Obstacle.FAILS, "it fails")
 
 
 def test_a_scenario_that_fails_by_itself_is_named_with_its_task_and_line() -> None:

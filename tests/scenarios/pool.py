@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from tests.scenarios.all import SCENARIOS, in_full, name_of, share
+from trio_broker.explorer import NotExplorable
 
 if TYPE_CHECKING:
     from trio_broker.explorer import Exploration
@@ -59,7 +60,10 @@ def _explore(name: str, seeds: int | None) -> Exploration:
     (scenario,) = (each for each in SCENARIOS if name_of(each) == name)
     unraisable: list[sys.UnraisableHookArgs] = []
     sys.unraisablehook = unraisable.append
-    exploration = share(scenario) if seeds is None else in_full(scenario, seeds)
+    try:
+        exploration = share(scenario) if seeds is None else in_full(scenario, seeds)
+    except NotExplorable as refusal:  # whose cause would not be sent
+        raise AssertionError("".join(traceback.format_exception(refusal))) from None
     if unraisable:
         raise RuntimeError(f"{name}: {[str(each.exc_value) for each in unraisable]}")
     # Not every exception can be sent, and none with its traceback.

@@ -55,6 +55,9 @@ class NotExplorable(Exception):
         super().__init__(text)
         self.obstacle = obstacle
 
+    def __reduce__(self) -> tuple[type[NotExplorable], tuple[Obstacle, str]]:
+        return NotExplorable, (self.obstacle, str(self))
+
 
 class ScenarioFailed(Exception):
     """The explorer saw what the scenario itself does not say."""
