@@ -158,7 +158,7 @@ async def one_out_of_reach_after_its_message_waited() -> None:
         stream.say(says.connect("here"), says.send(Message(OTHER_QUEUE, b"a 0 ")))
         await trio.sleep(1)
         assert disturbed() or house.broker.statistics().channels[OTHER_QUEUE].publishers_waiting == 1
-        await house.take_one(OTHER_QUEUE)
+        await house.consume(OTHER_QUEUE, 1)
         await trio.sleep(3)
         stream.say(says.send(Message(QUEUE, b"a 1 "), receipt="r"))
         await trio.sleep(LIMITS.linger_seconds_max + 1)
