@@ -35,7 +35,7 @@ def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
 
 
 def do_without(reason: str) -> NoReturn:
-    """Skip what needs this; but not where all clients are asked for. A machine may have Python's packages and no npm."""
+    """Skip what needs this, unless all clients are asked for. A machine may have Python's packages and no npm."""
     if os.environ.get("INTEROP_CLIENTS") == "all":
         pytest.fail(f"{reason}, and INTEROP_CLIENTS is 'all'", pytrace=False)
     pytest.skip(reason)
