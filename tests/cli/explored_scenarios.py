@@ -110,7 +110,7 @@ async def hangs_when_cancelled():
 
 
 async def sleeps():
-    time.sleep(1)
+    time.sleep(1)  # refused before it sleeps
 
 
 async def tells_the_time():

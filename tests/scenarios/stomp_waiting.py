@@ -68,6 +68,11 @@ async def a_transaction_whose_peer_goes_and_is_beaten_at() -> None:
         nursery.cancel_scope.cancel()
 
 
+async def _ask_for_replies(peer: Peer, channel: str, *more: bytes) -> None:
+    """Ask for more replies than a network that holds 128 bytes can take, and then say more."""
+    await peer.say(*(peer.send(channel, b"b %d " % number, f"{number:50}") for number in range(3)), *more)
+
+
 async def one_who_takes_no_replies_while_its_message_waits() -> None:
     """It is ended when it has stalled, and what waits is not accepted."""
     house = StompHouse(LIMITS, Network(buffer_bytes=128, write_bytes_max=512))
@@ -76,8 +81,7 @@ async def one_who_takes_no_replies_while_its_message_waits() -> None:
         await house.start(nursery)
         house.fill(OTHER_QUEUE)
         async with house.stomp() as peer:
-            frames = [peer.send(QUEUE, b"b %d " % number, f"{number:50}") for number in range(3)]
-            await peer.say(*frames, peer.send(OTHER_QUEUE, b"a 0 "))
+            await _ask_for_replies(peer, QUEUE, peer.send(OTHER_QUEUE, b"a 0 "))
             await trio.sleep(LIMITS.stall_seconds_max + LIMITS.linger_seconds_max + 1)
             assert disturbed() or not house.connections
             assert disturbed() or house.broker.statistics().channels[OTHER_QUEUE].backlog_messages == 3
@@ -96,7 +100,7 @@ async def one_who_takes_no_replies_after_its_message_waited() -> None:
             await trio.sleep(1)
             await house.take_one(OTHER_QUEUE)
             await peer.hear_receipt("0")
-            await peer.say(*(peer.send(QUEUE, b"b %d " % number, f"{number:50}") for number in range(3)))
+            await _ask_for_replies(peer, QUEUE)
             await trio.sleep(LIMITS.stall_seconds_max + LIMITS.linger_seconds_max + 1)
             assert disturbed() or not house.connections
         nursery.cancel_scope.cancel()
@@ -198,8 +202,7 @@ async def one_who_errs_and_takes_nothing() -> None:
             await trio.sleep(1)
             await works.say(works.subscribe(QUEUE, ack=EACH, prefetch=1, receipt="s"))
             await works.hear_receipt("s")
-            frames = [errs.send(OTHER_QUEUE, b"b %d " % number, f"{number:50}") for number in range(3)]
-            await errs.say(*frames, b"WHAT\n\n\0")
+            await _ask_for_replies(errs, OTHER_QUEUE, b"WHAT\n\n\0")
             await trio.sleep(1)
             before = now()
             house.publish(QUEUE, b"p 0 ")

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import sys
 from typing import final
 
+import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
 from tests.server.house import House, TcpHouse
 from tests.server.streams import MemoryStream
+
+only_on_linux = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere nothing tells before the stream is read")
+"""For tests of peers that go, over TCP, while nothing is read from them."""
 
 LARGE = bytes(1_000_000)
 CONNECT = b"CONNECT\naccept-version:1.2\nhost:x\n\n\0"

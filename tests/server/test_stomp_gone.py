@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import socket
 import struct
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
@@ -14,7 +13,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from tests.server.house import House, Logs, TcpHouse, numbered, open_house, open_tcp_house, until
-from tests.server.stomp_house import StompPeer, greet, join, send, stomp, subscribe
+from tests.server.stomp_house import StompPeer, greet, join, only_on_linux, send, stomp, subscribe
 from tests.server.test_stomp_time_bounds import (
     FIRST,
     RESULT,
@@ -26,8 +25,6 @@ from tests.server.test_stomp_time_bounds import (
     jobs_of,
 )
 from trio_broker import Limits, LocalSubscription
-
-only_on_linux = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere nothing tells before the stream is read")
 
 either_kind = pytest.mark.parametrize("frames", [(RESULT,), TRANSACTION], ids=["SEND", "COMMIT"])
 

@@ -2,19 +2,15 @@
 
 import socket
 import struct
-import sys
 
 import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from tests.server.house import Logs, numbered, open_house, open_tcp_house, until
-from tests.server.stomp_house import LARGE, join, join_tcp, send, stomp, subscribe, subscriber
+from tests.server.stomp_house import LARGE, join, join_tcp, only_on_linux, send, stomp, subscribe, subscriber
 from tests.server.test_stomp_hang_up import LIMITS, backlog, open_full_house
 from trio_broker import Limits
-
-only_on_linux = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere nothing tells before the stream is read")
-
 
 # -- modes -------------------------------------------------------------------------------------------------------------
 

@@ -263,7 +263,9 @@ class Broker:
     def close(self) -> None:
         """End: publishers that wait are sent away with `BrokerDraining`, subscriptions get what is in their mailboxes
         and then the end, and what no subscription had taken from a queue is counted as discarded. Idempotent.
-        Cancellation: never; this is synchronous."""
+
+        Cancellation: never; this is synchronous.
+        """
         self._register.close()
 
     def _batch_of(self, channel: str, body: bytes, headers: Mapping[str, str] | None) -> Batch:

@@ -178,7 +178,7 @@ class StompDialect:
         if self._is_retired:  # it was read before it was known that the peer has gone
             return
         allowed = self._broker.limits.subscriptions_max
-        if len(self._ledger.subscriptions) - len(self._temporary) >= 2 * allowed:  # the session counts what it knows
+        if len(self._ledger.subscriptions) - len(self._temporary) >= 2 * allowed:  # as many again may be unsubscribed
             raise LimitReached("subscriptions_max", allowed)
         subscription = self._broker.attach(
             command.channel,
