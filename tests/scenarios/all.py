@@ -14,8 +14,10 @@ from tests.scenarios import (
     settling,
     stomp,
     stomp_client,
+    stomp_client_connecting,
     stomp_client_ends,
     stomp_client_transactions,
+    stomp_client_waits,
     stomp_ends,
     stomp_waiting,
     tcp,
@@ -38,6 +40,8 @@ SCENARIOS: Final = (
     *client.SCENARIOS,
     *stomp_client.SCENARIOS,
     *stomp_client_transactions.SCENARIOS,
+    *stomp_client_waits.SCENARIOS,
+    *stomp_client_connecting.SCENARIOS,
     *stomp_client_ends.SCENARIOS,
 )
 

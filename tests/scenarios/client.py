@@ -16,7 +16,7 @@ import trio
 import trio.testing
 
 from tests.scenarios.core_house import assert_in_order, what_is_left
-from tests.scenarios.house import GONE, LOG, PATIENCE, QUEUE, SMALL, TOPIC, frame, perhaps_gone
+from tests.scenarios.house import GONE, LOG, PATIENCE, QUEUE, SMALL, TOPIC, frame, patience, perhaps_gone
 from trio_broker import Broker, Client, Limits, RemoteSubscription, Server, serve
 from trio_broker.client import open_subscription
 from trio_broker.client.framed import connect
@@ -66,7 +66,7 @@ class House:
     async def receive(self, subscription: RemoteSubscription, count: int | None = None) -> None:
         """Receive so many messages, or all until the end, or until nothing has come for a while."""
         while count is None or len(self.received) < count:
-            with trio.move_on_after(PATIENCE), suppress(trio.EndOfChannel):
+            with patience(), suppress(trio.EndOfChannel):
                 self.received.append((await subscription.receive()).body)
                 continue
             return
@@ -93,7 +93,7 @@ async def publish_and_subscribe() -> None:
     house = House()
     async with trio.open_nursery() as nursery:
         await house.start(nursery)
-        with perhaps_gone(), trio.move_on_after(PATIENCE):
+        with perhaps_gone(), patience():
             async with connect(port=PORT, limits=house.limits) as client, client.subscribe(QUEUE) as subscription:
                 await house.publish(client, QUEUE, 2)
                 await house.receive(subscription, 2)
@@ -119,7 +119,7 @@ async def several_tasks_share() -> None:
 
     async with trio.open_nursery() as nursery:
         await house.start(nursery)
-        with perhaps_gone(), trio.move_on_after(PATIENCE):
+        with perhaps_gone(), patience():
             async with open_subscription("127.0.0.1", PORT, QUEUE, limits=house.limits) as subscription:
                 nursery.start_soon(receive, subscription)
                 nursery.start_soon(receive, subscription)
@@ -153,7 +153,7 @@ async def a_broker_that_takes_nothing() -> None:
     left_at, complaint = math.inf, ""
     try:
         async with trio.open_nursery() as nursery:
-            with trio.move_on_after(PATIENCE):
+            with patience():
                 try:
                     async with connect(port=PORT, limits=house.limits) as client:
                         nursery.start_soon(publish, client, "a")
@@ -188,7 +188,7 @@ async def a_broker_that_resets() -> None:
 
     try:
         async with trio.open_nursery() as nursery:
-            with suppress(*GONE), trio.move_on_after(PATIENCE):
+            with suppress(*GONE), patience():
                 async with connect(port=PORT, limits=house.limits) as client:
                     nursery.start_soon(publish, client, "a")
                     nursery.start_soon(publish, client, "b")
@@ -217,7 +217,7 @@ async def a_broker_that_ends_and_does_not_read() -> None:
     try:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(end)
-            with suppress(*GONE), trio.move_on_after(PATIENCE):
+            with suppress(*GONE), patience():
                 async with connect(port=PORT, limits=house.limits) as client:
                     await house.publish(client, QUEUE, 2, "p", 250)
                     await trio.sleep(3)
@@ -233,7 +233,7 @@ async def a_broker_that_is_slow() -> None:
     async with trio.open_nursery() as nursery:
         listener = house.network.listen(PORT)
         nursery.start_soon(_serve_late, house, listener)
-        with perhaps_gone(), trio.move_on_after(PATIENCE):
+        with perhaps_gone(), patience():
             async with connect(port=PORT, limits=house.limits) as client:
                 await house.publish(client, QUEUE, 3, "p", 250)
                 assert disturbed() or trio.current_time() == 5
@@ -256,13 +256,13 @@ async def a_broker_that_goes() -> None:
 
     async def listen() -> None:
         await trio.sleep(1)
-        with suppress(*GONE), trio.move_on_after(PATIENCE):
+        with suppress(*GONE), patience():
             async with open_subscription("localhost", PORT, QUEUE, limits=house.limits) as subscription:
                 await house.receive(subscription)
                 assert disturbed() or trio.current_time() == 3.5
 
     async def publish() -> None:
-        with trio.move_on_after(PATIENCE):
+        with patience():
             try:
                 async with connect(port=PORT, limits=house.limits) as client:
                     for number in range(10):
@@ -289,7 +289,7 @@ async def a_receive_that_is_cancelled() -> None:
     house.reliable = False
     async with trio.open_nursery() as nursery:
         await house.start(nursery)
-        with perhaps_gone(), trio.move_on_after(3 * PATIENCE):
+        with perhaps_gone(), patience(3 * PATIENCE):
             async with open_subscription("127.0.0.1", PORT, TOPIC, limits=house.limits) as subscription:
                 await trio.sleep(1)
                 for number in range(2):
@@ -319,7 +319,7 @@ async def publishes_as_the_block_is_left() -> None:
     async with trio.open_nursery() as nursery:
         await house.start(nursery)
         for steps in range(4):
-            with perhaps_gone(), trio.move_on_after(PATIENCE):
+            with perhaps_gone(), patience():
                 async with connect(port=PORT, limits=house.limits) as client:
                     for name in ("a", "b"):
                         nursery.start_soon(publish, client, f"{name}{steps}")
@@ -332,10 +332,10 @@ async def publishes_as_the_block_is_left() -> None:
 async def nobody_there() -> None:
     """Connecting to a port where nobody listens raises, and leaves nothing behind."""
     house = House()
-    with suppress(OSError), trio.move_on_after(PATIENCE):
+    with suppress(OSError), patience():
         async with connect(port=PORT, limits=house.limits):
             raise AssertionError("it connected to nobody")
-    with suppress(OSError), trio.move_on_after(PATIENCE):
+    with suppress(OSError), patience():
         async with open_subscription("127.0.0.1", PORT, TOPIC):
             raise AssertionError("it subscribed at nobody's")
     await trio.testing.wait_all_tasks_blocked()
@@ -348,7 +348,7 @@ async def what_is_said_of_one_message() -> None:
     complaint = ""
     async with trio.open_nursery() as nursery:
         await house.start(nursery)
-        with suppress(OSError), trio.move_on_after(PATIENCE):
+        with suppress(OSError), patience():
             try:
                 async with connect(port=PORT, limits=house.limits) as client:
                     await house.publish(client, QUEUE, 1)
@@ -373,12 +373,12 @@ async def an_error_in_the_block() -> None:
     house.reliable = False  # such a block is left at once
     async with trio.open_nursery() as nursery:
         await house.start(nursery)
-        with suppress(_Planned), perhaps_gone(), trio.move_on_after(PATIENCE):
+        with suppress(_Planned), perhaps_gone(), patience():
             async with connect(port=PORT, limits=house.limits) as client:
                 await house.publish(client, QUEUE, 1)
                 await trio.sleep(1)
                 raise _Planned
-        with suppress(_Planned), perhaps_gone(), trio.move_on_after(PATIENCE):
+        with suppress(_Planned), perhaps_gone(), patience():
             async with open_subscription("127.0.0.1", PORT, QUEUE, limits=house.limits) as subscription:
                 await house.receive(subscription, 1)
                 raise _Planned
@@ -398,7 +398,7 @@ async def an_error_while_others_wait() -> None:
 
     try:
         async with trio.open_nursery() as nursery:
-            with suppress(_Planned), perhaps_gone(), trio.move_on_after(PATIENCE):
+            with suppress(_Planned), perhaps_gone(), patience():
                 async with connect(port=PORT, limits=house.limits) as client:
                     nursery.start_soon(publish, client)
                     await trio.sleep(1)
@@ -419,7 +419,7 @@ async def a_block_that_is_cancelled() -> None:
                 await trio.sleep_forever()
             raise AssertionError("it went on")
         assert disturbed() or (scope.cancelled_caught and trio.current_time() == 3)
-        with suppress(_Planned), perhaps_gone(), trio.move_on_after(PATIENCE) as scope:
+        with suppress(_Planned), perhaps_gone(), patience() as scope:
             async with open_subscription("127.0.0.1", PORT, TOPIC, limits=house.limits):
                 scope.cancel()
                 raise _Planned
@@ -446,7 +446,7 @@ async def a_broker_that_stops_in_a_frame() -> None:
     try:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(talk)
-            with suppress(*GONE), trio.move_on_after(PATIENCE):
+            with suppress(*GONE), patience():
                 async with open_subscription("127.0.0.1", PORT, QUEUE, limits=house.limits) as subscription:
                     await house.receive(subscription, 1)
                     subscription.close()
@@ -457,7 +457,7 @@ async def a_broker_that_stops_in_a_frame() -> None:
                     else:
                         raise AssertionError("it received after its close")
             house.received.clear()
-            with suppress(*GONE), trio.move_on_after(PATIENCE):
+            with suppress(*GONE), patience():
                 async with open_subscription("127.0.0.1", PORT, QUEUE, limits=house.limits) as subscription:
                     await house.receive(subscription, 2)
                     try:

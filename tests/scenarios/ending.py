@@ -21,6 +21,7 @@ from tests.scenarios.house import (
     TOPIC,
     House,
     frame,
+    patience,
 )
 from trio_broker import Limits, Server, serve
 from trio_broker.explorer import disturbed
@@ -72,7 +73,7 @@ async def a_connection_that_comes_with_the_drain() -> None:
     house = House()
     async with trio.open_nursery() as nursery:
         server = await house.start(nursery)
-        with suppress(*GONE), trio.move_on_after(PATIENCE):
+        with suppress(*GONE), patience():
             async with await house.network.connect(house.listener.port) as stream:
                 if server is not None:
                     server.begin_drain()
@@ -80,7 +81,7 @@ async def a_connection_that_comes_with_the_drain() -> None:
                     pass
         report = await house.drain()
         assert disturbed() or (report is not None and (report.connections, report.seconds) == (0, 0))
-        with trio.move_on_after(PATIENCE):
+        with patience():
             try:
                 await trio.aclose_forcefully(await house.network.connect(house.listener.port))
             except OSError:
@@ -101,7 +102,7 @@ async def a_peer_that_never_stops_sending() -> None:
         async with house.peer(TOPIC) as stream:
             if stream is None:
                 return
-            with trio.move_on_after(PATIENCE), suppress(*GONE):
+            with patience(), suppress(*GONE):
                 async with trio.open_nursery() as both:
                     both.start_soon(chatter, stream)
                     with suppress(*GONE):
@@ -121,7 +122,7 @@ async def a_peer_that_never_stops_sending() -> None:
         await house.start(nursery)
         nursery.start_soon(talk)
         await trio.sleep(1)
-        with trio.move_on_after(PATIENCE):
+        with patience():
             await house.broker.publish(TOPIC, b"p 1 ".ljust(500, b"."))
         report = await house.drain()
         assert disturbed() or (report is not None and (report.connections, report.delivered, report.cut) == (1, 1, 0))
@@ -149,7 +150,7 @@ async def a_drain_with_a_publisher_in_line() -> None:
         async with house.peer(TOPIC) as stream:
             await trio.sleep(1)
             house.broker.publish_nowait(TOPIC, b"p 1 ".ljust(500, b"."))
-            with suppress(*GONE), trio.move_on_after(PATIENCE):
+            with suppress(*GONE), patience():
                 if stream is not None:
                     await stream.send_all(ONE_BEHIND_ANOTHER)
             await trio.sleep(1)
@@ -280,7 +281,7 @@ async def a_drain_in_the_step_of_room() -> None:
         await house.start(nursery)
         house.fill_queue()
         async with house.peer(NOBODY) as stream:
-            with suppress(*GONE), trio.move_on_after(PATIENCE):
+            with suppress(*GONE), patience():
                 if stream is not None:
                     await stream.send_all(ONE_BEHIND_ANOTHER)
             await trio.sleep(1)
@@ -307,7 +308,7 @@ async def a_cancel_with_a_publisher_in_line() -> None:
         await house.start(servers)
         house.fill_queue()
         async with house.peer(NOBODY) as stream:
-            with suppress(*GONE), trio.move_on_after(PATIENCE):
+            with suppress(*GONE), patience():
                 if stream is not None:
                     await stream.send_all(ONE_BEHIND_ANOTHER)
             await trio.sleep(1)

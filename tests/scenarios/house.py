@@ -57,6 +57,14 @@ PATIENCE = 200
 
 
 @contextmanager
+def patience(seconds: float = PATIENCE) -> Iterator[trio.CancelScope]:
+    """So long a peer waits; one who is not disturbed has what it wants by then."""
+    with trio.move_on_after(seconds) as scope:
+        yield scope
+    assert disturbed() or not scope.cancelled_caught, f"it did not come to an end in {seconds:g} s"
+
+
+@contextmanager
 def perhaps_gone() -> Iterator[None]:
     """In a disturbed run a peer's connection may break, and it goes home."""
     try:

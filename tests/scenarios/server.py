@@ -19,6 +19,7 @@ from tests.scenarios.house import (
     TOPIC,
     House,
     frame,
+    patience,
 )
 from trio_broker import Overflow, PublishStalled
 from trio_broker.explorer import disturbed
@@ -30,7 +31,7 @@ async def connect_and_close() -> None:
     house = House()
     async with trio.open_nursery() as nursery:
         await house.start(nursery)
-        with suppress(OSError), trio.move_on_after(PATIENCE):
+        with suppress(OSError), patience():
             async with await house.network.connect(house.listener.port):
                 pass
         async with house.peer(TOPIC):
@@ -44,7 +45,7 @@ async def handshakes() -> None:
     house = House(network=Network(buffer_bytes=64))
 
     async def drip() -> None:
-        with suppress(*GONE), trio.move_on_after(PATIENCE):
+        with suppress(*GONE), patience():
             async with await house.network.connect(house.listener.port) as stream:
                 for byte in frame(b"/topic/dripping"):
                     await stream.send_all(bytes([byte]))
@@ -163,7 +164,7 @@ async def messages_of_which_the_first_waits() -> None:
         house.fill_queue()
         async with house.peer(NOBODY) as stream:
             if stream is not None:
-                with suppress(*GONE), trio.move_on_after(PATIENCE):
+                with suppress(*GONE), patience():
                     await stream.send_all(ONE_BEHIND_ANOTHER)
                     await trio.sleep(1)
                     await stream.send_all(frame(OTHER_QUEUE.encode()) + frame(b"a 3 "))
@@ -189,7 +190,7 @@ async def memory_that_is_full() -> None:
     async def stop_in_the_middle() -> None:
         async with house.peer(NOBODY) as stream:
             if stream is not None:
-                with trio.move_on_after(PATIENCE), suppress(*GONE):
+                with patience(), suppress(*GONE):
                     await stream.send_all(frame(QUEUE.encode()) + frame(b"a 1 ".ljust(40, b"."))[:30])
                     await trio.sleep(3)
                     await stream.send_all(frame(b"a 1 ".ljust(40, b"."))[30:])
@@ -262,7 +263,7 @@ async def a_stuck_subscriber_that_ends() -> None:
             await trio.sleep(1)
             house.broker.publish_nowait(QUEUE, b"p 1 ".ljust(500, b"."))
             await trio.sleep(1)
-            with suppress(*GONE), trio.move_on_after(PATIENCE):
+            with suppress(*GONE), patience():
                 if stream is not None:
                     await stream.send_eof()
             await trio.sleep(SMALL.linger_seconds_max)

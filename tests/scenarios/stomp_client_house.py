@@ -1,4 +1,4 @@
-"""What scenarios for the STOMP client have in common: clients of our own server, scripted servers, and what must hold.
+"""What scenarios for the STOMP client have in common: clients of our own server, and what must hold.
 
 Beside what `tests.scenarios.stomp_house` asks of the broker:
 
@@ -15,10 +15,8 @@ from __future__ import annotations
 import dataclasses
 import functools
 import random
-import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
-from typing import final
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
 import trio
 
@@ -26,16 +24,16 @@ from tests.scenarios.house import GONE
 from tests.scenarios.stomp_house import LIMITS, StompHouse
 from tests.scenarios.stomp_house import Transaction as Bound
 from trio_broker import Limits, serve
-from trio_broker.client import StompClient, StompSubscription, Transaction, connect
+from trio_broker.client import Permit, StompClient, StompSubscription, Transaction, connect
 from trio_broker.client.stomp_subscription import _MessageInbox
 from trio_broker.errors import ServerRefused
 from trio_broker.explorer import disturbed
-from trio_broker.explorer.network import Network, NetworkStream
+from trio_broker.explorer.network import Network
 from trio_broker.limits import MESSAGE_COST
 from trio_broker.message import AckMode, Message, is_queue
 from trio_broker.wire.stomp_client import Received
 
-__all__ = ["OVER", "ClientHouse", "Script", "perhaps_over"]
+__all__ = ["MARK", "OVER", "ClientHouse", "perhaps_over"]
 
 OVER = (*GONE, trio.EndOfChannel, ServerRefused)
 """What a program hears of a connection that is over."""
@@ -69,6 +67,7 @@ class ClientHouse(StompHouse):
         self.refused: set[bytes] = set()  # publishes that raised: they must reach nobody
         self.handed_over: dict[StompClient, set[bytes]] = {}  # those that did not, to queues
         self.acknowledged: dict[StompClient, set[bytes]] = {}
+        self.permits: dict[StompClient, list[Permit]] = {}
         self.reliable = True  # undisturbed, what was handed over arrives
         super().__init__(limits, Network(write_bytes_max=512, buffer_bytes=2048))
         self.network.install()
@@ -98,6 +97,7 @@ class ClientHouse(StompHouse):
         self.clients.append(client)
         self.acknowledged[client] = set()
         self.handed_over[client] = set()
+        self.permits[client] = []
 
     def check_left(self, client: StompClient | None) -> None:
         """The socket of a client whose block was left is closed, and nobody waits for it."""
@@ -106,6 +106,8 @@ class ClientHouse(StompHouse):
             assert client.local_address not in here, "its socket is open"
             assert client._link._over.is_set(), "it does not know that it is over"
             assert not client._link._receipts, "somebody waits for its receipts"
+            transactions = client._transactions
+            assert (transactions._open, transactions._cost) == (0, 0), "it counts a transaction that was left"
 
     # -- what programs do ----------------------------------------------------------------------------------------------
 
@@ -123,6 +125,13 @@ class ClientHouse(StompHouse):
                     self.note_confirmed(client, body)
                 else:
                     self.note_handed_over(client, channel, body)
+
+    @asynccontextmanager
+    async def reserve(self, client: StompClient, body_bytes_max: int) -> AsyncIterator[Permit]:
+        """A permit for the length of a block. What a client keeps is what such permits are promised."""
+        with await client.reserve(body_bytes_max) as permit:
+            self.permits[client].append(permit)
+            yield permit
 
     def note_handed_over(self, client: StompClient, channel: str, body: bytes) -> None:
         """A publish without confirmation has returned."""
@@ -188,6 +197,8 @@ class ClientHouse(StompHouse):
         super().check_rest()
         for client in self.clients:
             check_client(client)
+            promised = sum(permit._cost for permit in self.permits[client] if permit._open)
+            assert client._link.outgoing._reserved == promised, "it keeps room for nobody"
 
     async def check(self) -> None:
         assert not self.network.open_sockets, self.network.open_sockets
@@ -231,8 +242,8 @@ def check_client(client: StompClient) -> None:
     assert not outgoing._line.statistics().tasks_waiting or outgoing._room, "a line without a head"
     assert not link._relief or link._holds_too_much(), "it does not read though it has room"
     assert not outgoing._work or not outgoing._frames, "its writer sleeps while frames wait"
+    assert not outgoing._work or link.cause is None, "its writer waits for work though nobody is there any more"
     assert not outgoing._work or not (outgoing._cost or outgoing._small_cost), "a cost of nothing"
-    assert outgoing._reserved >= 0, outgoing._reserved
     held = {True: 0, False: 0}
     for inbox in link.inboxes.values():
         if isinstance(inbox, _MessageInbox):
@@ -242,74 +253,3 @@ def check_client(client: StompClient) -> None:
     assert not over or not link.inboxes, "a subscription of a connection that is over"
     assert not link._over.is_set() or not link._receipts, "somebody waits for a receipt that will not come"
     assert outgoing.receipts_due * MESSAGE_COST <= link.limits.mailbox_bytes_max + MESSAGE_COST, "receipts without end"
-
-
-@final
-class Script:
-    """A server that does what a scenario says, on one connection."""
-
-    def __init__(self, stream: NetworkStream) -> None:
-        self.stream = stream
-        self.heard = b""
-
-    async def hear(self, command: bytes, count: int = 1) -> None:
-        """Read until this command has come so many times. Raises `trio.EndOfChannel` where it does not come."""
-        while len(re.findall(rb"(?:^|\0)\n*" + command + b"\n", self.heard)) < count or not self.whole:
-            data = await self.stream.receive_some(512)
-            if not data:
-                raise trio.EndOfChannel
-            self.heard += data
-
-    @property
-    def whole(self) -> bool:
-        """Whether no frame is cut off."""
-        return self.heard.rstrip(b"\n").endswith(b"\0")
-
-    @property
-    def receipts(self) -> list[bytes]:
-        """Those that were asked for."""
-        return re.findall(rb"\nreceipt:(.+)\n", self.heard)
-
-    async def say(self, *words: bytes) -> None:
-        """Send this."""
-        await self.stream.send_all(b"".join(words))
-
-    async def greet(self, beats: bytes = b"0,0", *, pause_seconds: float = 0) -> None:
-        """Hear CONNECT and answer it, with a pause in the middle."""
-        await self.hear(b"CONNECT")
-        await self.say(b"CONNECTED\nversion:1.2\n")
-        if pause_seconds:
-            await trio.sleep(pause_seconds)
-        await self.say(b"heart-beat:", beats, b"\n\n\0")
-
-    async def confirm(self) -> None:
-        """Answer the last frame that wanted a receipt."""
-        await self.say(b"RECEIPT\nreceipt-id:", self.receipts[-1], b"\n\n\0")
-
-    async def listen(self) -> None:
-        """Read until the end."""
-        while await self.stream.receive_some(512):
-            pass
-
-
-async def play(house: ClientHouse, *scripts: Callable[[Script], Awaitable[None]]) -> None:
-    """Be the server: one connection after the other, with a script for each; then nobody listens."""
-    try:
-        for script in scripts:
-            stream = await house.listener.accept()
-            try:
-                with perhaps_heard():
-                    await script(Script(stream))
-            finally:
-                await trio.aclose_forcefully(stream)
-    except OSError:
-        assert disturbed()
-    finally:
-        await trio.aclose_forcefully(house.listener)
-
-
-@contextmanager
-def perhaps_heard() -> Iterator[None]:
-    """A client may go at any time."""
-    with suppress(*OVER):
-        yield

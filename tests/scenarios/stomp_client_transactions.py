@@ -6,11 +6,12 @@ from contextlib import suppress
 
 import trio
 
-from tests.scenarios.house import OTHER_QUEUE, PATIENCE, QUEUE
-from tests.scenarios.stomp_client_house import ClientHouse, perhaps_over
+from tests.scenarios.house import OTHER_QUEUE, QUEUE, patience
+from tests.scenarios.stomp_client_house import OVER, ClientHouse, perhaps_over
 from tests.scenarios.stomp_house import EACH, TOGETHER
+from tests.scenarios.stomp_house import Transaction as Bound
 from trio_broker import Message
-from trio_broker.client import StompClient
+from trio_broker.client import StompClient, Transaction
 from trio_broker.explorer import disturbed
 
 __all__ = ["SCENARIOS"]
@@ -25,7 +26,7 @@ async def transactions() -> None:
     house = ClientHouse()
     async with trio.open_nursery() as nursery:
         await house.start(nursery)
-        with perhaps_over(), trio.move_on_after(PATIENCE):
+        with perhaps_over(), patience():
             house.publish(QUEUE, b"p 0 ", b"p 1 ")
             async with house.client() as client, client.subscribe(QUEUE, ack=EACH) as jobs:
                 first, second = await house.take(jobs), await house.take(jobs)
@@ -60,6 +61,37 @@ async def _in_a_transaction(
         house.settling.add(settled.body)
 
 
+async def publishing_as_a_transaction_is_left() -> None:
+    """What another task hands over at that moment is part of it, or is refused; never something that the server does
+    not know what to do with."""
+    house = ClientHouse()
+    refused: list[type[BaseException]] = []
+
+    async def hand_over(transaction: Transaction, bound: Bound, body: bytes) -> None:
+        house.refused.add(body)
+        try:
+            await transaction.publish(OTHER_QUEUE, body)
+        except OVER as error:
+            refused.append(type(error))
+        else:
+            house.refused.remove(body)
+            bound.sent.append(body)
+
+    async with trio.open_nursery() as nursery:
+        await house.start(nursery)
+        with perhaps_over(), patience():
+            async with house.client() as client, trio.open_nursery() as others:
+                for steps in range(3):
+                    async with house.transaction(client) as (transaction, bound):
+                        others.start_soon(hand_over, transaction, bound, b"p %d " % steps)
+                        for _ in range(steps):
+                            await trio.lowlevel.checkpoint()
+                        bound.commits = True
+                await house.send(client, QUEUE, b"q 0 ", confirm=True)
+        assert disturbed() or set(refused) <= {trio.ClosedResourceError}, refused
+        nursery.cancel_scope.cancel()
+
+
 async def a_transaction_around_a_subscription() -> None:
     """What settles together and is left takes nothing of the transaction with it: one is committed, one is given up
     because of an error, one is cancelled. What they left comes to the next subscription."""
@@ -67,7 +99,7 @@ async def a_transaction_around_a_subscription() -> None:
     done: list[bytes] = []
     async with trio.open_nursery() as nursery:
         await house.start(nursery)
-        with perhaps_over(), trio.move_on_after(PATIENCE):
+        with perhaps_over(), patience():
             house.publish(QUEUE, b"p 0 ", b"p 1 ", b"p 2 ")
             async with house.client() as client:
                 await _around_a_subscription(house, client, b"a 0 ")
@@ -105,4 +137,4 @@ async def _around_a_subscription(
         house.settling.add(job.body)
 
 
-SCENARIOS = (transactions, a_transaction_around_a_subscription)
+SCENARIOS = (transactions, publishing_as_a_transaction_is_left, a_transaction_around_a_subscription)

@@ -22,7 +22,7 @@ from typing import final
 import trio
 import trio.testing
 
-from tests.scenarios.house import GONE, PATIENCE, SMALL, TOPIC, House
+from tests.scenarios.house import GONE, PATIENCE, SMALL, TOPIC, House, patience
 from trio_broker import Limits, LocalSubscription, serve
 from trio_broker.core.ledger import Ledger
 from trio_broker.explorer import disturbed
@@ -99,7 +99,7 @@ class Peer:
         if self.stream is None:
             return
         try:
-            with trio.move_on_after(PATIENCE):
+            with patience():
                 await self.stream.send_all(b"".join(frames))
         except GONE:
             assert disturbed() or self.error or self.ended, "a peer that nothing has happened to cannot say a thing"
@@ -261,7 +261,7 @@ class StompHouse(House):
         """A peer that has connected, if it came that far; its first bytes may come with pauses."""
         stream: NetworkStream | None = None
         try:
-            with trio.move_on_after(PATIENCE), suppress(OSError):
+            with patience(), suppress(OSError):
                 stream = await self.network.connect(self.listener.port)
             peer = Peer(self, stream, version, heart_beat or HeartBeat())
             words = peer.session.connect("here")

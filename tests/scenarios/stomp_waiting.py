@@ -8,7 +8,7 @@ from typing import final
 
 import trio
 
-from tests.scenarios.house import OTHER_QUEUE, PATIENCE, QUEUE, TOPIC
+from tests.scenarios.house import OTHER_QUEUE, QUEUE, TOPIC, patience
 from tests.scenarios.stomp_house import EACH, LIMITS, Peer, StompHouse
 from trio_broker import LocalSubscription, Message
 from trio_broker.explorer import disturbed
@@ -269,7 +269,7 @@ async def an_asker_that_goes_while_an_answer_waits() -> None:
 
 async def _answer_until_one_waits(house: StompHouse, peer: Peer, channel: str) -> int:
     """Send to a queue until it is full; returns the number of what waits there."""
-    with trio.move_on_after(PATIENCE):
+    with patience():
         for number in range(20):
             body = (b"b %d " % number).ljust(200, b".")
             await peer.say(peer.session.send(Message(channel, body), receipt=f"{number}"))

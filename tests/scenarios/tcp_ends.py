@@ -11,7 +11,7 @@ from unittest import mock
 import trio
 import trio.testing
 
-from tests.scenarios.house import GONE, LOG, PATIENCE, QUEUE, TOPIC, frame
+from tests.scenarios.house import GONE, LOG, QUEUE, TOPIC, frame, patience
 from tests.scenarios.tcp_house import LIMITS, House, Pairs, body
 from trio_broker import Limits, PublishStalled, RemoteSubscription, Server
 from trio_broker.explorer import disturbed
@@ -89,7 +89,7 @@ async def that_lingers() -> None:
         async with house.connect(nursery) as stream, trio.open_nursery() as talking:
             talking.start_soon(chatter, stream)
             before = trio.current_time()
-            with trio.move_on_after(PATIENCE), suppress(*GONE):
+            with patience(), suppress(*GONE):
                 while await stream.receive_some(64):
                     pass
             await trio.sleep(2)

@@ -9,7 +9,7 @@ from typing import Final, final
 import trio
 
 from tests.scenarios.core_house import assert_in_order, what_is_left
-from tests.scenarios.house import GONE, LOG, PATIENCE, QUEUE, TOPIC, cut, frame
+from tests.scenarios.house import GONE, LOG, QUEUE, TOPIC, cut, frame, patience
 from trio_broker import Broker, Limits
 from trio_broker.explorer import afterwards
 from trio_broker.server.connection import Connection
@@ -104,7 +104,7 @@ class House:
     async def listen(self, stream: trio.SocketStream, channel: str, seconds: float = 0, late: float = 0) -> None:
         """Subscribe, and receive until the end, beginning late, each message taking a while."""
         held = bytearray()
-        with trio.move_on_after(PATIENCE), suppress(*GONE):
+        with patience(), suppress(*GONE):
             await stream.send_all(frame(channel.encode()))
             await trio.sleep(late)
             while data := await stream.receive_some(1024):
