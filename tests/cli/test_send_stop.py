@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 import pytest
 import trio
@@ -35,9 +35,9 @@ class Timetable:
     def left(self) -> int:
         return sum(time > trio.current_time() for time in self._times)
 
-    @property
-    def over(self) -> bool:
-        return trio.current_time() >= self._ends
+    async def raise_when_over(self) -> NoReturn:
+        await trio.sleep_until(self._ends)
+        raise trio.BrokenResourceError("it has ended")
 
 
 class Stopping(NamedTuple):
@@ -107,7 +107,8 @@ async def test_a_signal_before_there_is_a_connection_stops_everything(autojump_c
 
 async def test_a_connection_that_ends_stops_the_sending(autojump_clock: MockClock) -> None:
     async with stopping(Timetable(60, ends=7)) as sender:
-        assert 7 <= await seconds_until(sender.sending) < 7.5
+        assert await seconds_until(sender.sending) == 7
+        assert str(sender.stop.lost) == "it has ended"
         assert not sender.everything.cancel_called
 
 
@@ -138,12 +139,12 @@ async def test_what_is_left_grows_less_as_receipts_come(autojump_clock: MockCloc
                 await network.reached[0].send_all(b"RECEIPT\nreceipt-id:" + receipts[0] + b"\n\n\0")
                 await trio.testing.wait_all_tasks_blocked()
                 assert publisher.left == 1
-                assert not publisher.over
+                with trio.move_on_after(1) as waiting:
+                    await publisher.raise_when_over()
+                assert waiting.cancelled_caught
                 await network.reached[0].send_eof()
-                await trio.testing.wait_all_tasks_blocked()
-                assert publisher.over
                 with pytest.raises(trio.BrokenResourceError, match="the server closed the connection"):
-                    publisher.check()
+                    await publisher.raise_when_over()
 
 
 async def welcome(network: Network) -> None:
@@ -162,11 +163,11 @@ async def test_what_is_left_in_the_framed_protocol(autojump_clock: MockClock, ne
             await trio.testing.wait_all_tasks_blocked()
             before = publisher.left
             assert before > 0
-            publisher.check()
+            with trio.move_on_after(1) as waiting:
+                await publisher.raise_when_over()
+            assert waiting.cancelled_caught
             await network.reached[0].send_eof()
-            await trio.testing.wait_all_tasks_blocked()
-            assert publisher.over
-            publisher.check()
+            await publisher.raise_when_over()
 
 
 @pytest.mark.parametrize("protocol", ["framed", "stomp"])

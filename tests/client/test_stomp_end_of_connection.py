@@ -52,6 +52,7 @@ async def test_all_who_wait_hear_of_the_end_at_once(
                 "commit": commit,
                 "confirm": lambda: client.publish("/topic/x", b"", confirm=True),
                 "request": lambda: client.request("/topic/x", b""),
+                "over": client.raise_when_over,
             }
             expected = {name: received if name == "receive" else error for name in waits}
             told: dict[str, type[Exception]] = {}

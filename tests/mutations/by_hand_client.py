@@ -84,16 +84,16 @@ CLIENT: Final = (
     ByHand(
         "client-swallows-the-end",
         CLIENT_FILE,
-        "    if failure is not None:\n        raise failure\n    if client._unsent:\n",
+        "    if failure is not None:\n        raise failure\n    if client.unsent:\n",
         "    if failure is not None and not isinstance(failure, trio.Cancelled):\n"
         "        raise failure\n"
-        "    if client._unsent:\n",
+        "    if client.unsent:\n",
         "a cancellation of the block does not go on",
     ),
     ByHand(
         "client-loses-silently",
         CLIENT_FILE,
-        "    if client._unsent:\n",
+        "    if client.unsent:\n",
         "    if False:\n",
         "leaving in order does not tell of messages that could not be sent",
     ),

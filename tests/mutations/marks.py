@@ -65,7 +65,7 @@ UNOBSERVABLE: Final[dict[str, str]] = {
     "await-at-put/client.framed.Client._write#2": _WRITER_CANCELLED,
     "await-at-put/client.framed.Client._write#3": _WRITER_CANCELLED,
     "swallow/client.framed.connect": _NOTED_BEFORE,
-    "swallow/client.stomp.open_stomp": _NOTED_BEFORE,
+    "swallow/client.stomp_opening.open_stomp": _NOTED_BEFORE,
     "await-before-return/client.reconnecting.run_reconnecting": (
         "what was done stays done, and its result is lost with a cancellation that comes as the connection is left, "
         "just before"

@@ -265,11 +265,20 @@ async def a_broker_that_goes() -> None:
         with patience():
             try:
                 async with connect(port=PORT, limits=house.limits) as client:
+                    nursery.start_soon(watch, client)
                     for number in range(10):
                         await house.publish(client, QUEUE, 1, f"c{number}")
                         await trio.sleep(1)
             except GONE:
                 assert disturbed() or trio.current_time() == 4  # the first publish after the end
+
+    async def watch(client: Client) -> None:
+        try:
+            await client.raise_when_over()
+        except trio.BrokenResourceError:
+            assert disturbed() or trio.current_time() == 3.5
+        except trio.ClosedResourceError:
+            assert disturbed()
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(listen)

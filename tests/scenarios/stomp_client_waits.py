@@ -123,6 +123,9 @@ async def _wait_for_everything(house: ClientHouse, client: StompClient, told: di
         await trio.sleep(2)
         (await client.reserve()).release()
 
+    async def end() -> None:
+        await client.raise_when_over()
+
     async def wait(call: Callable[[], Awaitable[None]]) -> None:
         try:
             await call()
@@ -130,11 +133,11 @@ async def _wait_for_everything(house: ClientHouse, client: StompClient, told: di
             told[call.__name__] = error
 
     async with trio.open_nursery() as nursery:
-        for call in (confirmation, answer, transaction, subscription, room, line):
+        for call in (confirmation, answer, transaction, subscription, room, line, end):
             nursery.start_soon(wait, call)
 
 
-WAITS = {"confirmation", "answer", "transaction", "subscription", "room", "line"}
+WAITS = {"confirmation", "answer", "transaction", "subscription", "room", "line", "end"}
 
 
 async def an_error_while_others_wait() -> None:

@@ -193,8 +193,8 @@ class _Sending:
                         await self._send(publisher, source, advance)
                     except MessageTooLarge as error:  # what went before it is still to be sent, so leave in order
                         refusal = error
-                if sending.cancelled_caught:
-                    publisher.check()
+                if sending.cancelled_caught and stop.lost is not None:
+                    raise stop.lost
         except trio.BrokenResourceError as error:
             return error
         if refusal is not None:

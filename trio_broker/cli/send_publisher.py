@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final, final
-
-import trio
+from typing import Final, NoReturn, final
 
 from trio_broker.client import Client, Receipt, StompClient
 from trio_broker.limits import MESSAGE_COST
@@ -45,23 +43,12 @@ class Publisher:
     def left(self) -> int:
         """How many messages have not left, and how many receipts have not come."""
         if isinstance(self._client, StompClient):
-            outgoing = self._client._link.outgoing
-            return outgoing.unsent + outgoing.receipts_due
-        return self._client._unsent
+            return self._client.unsent + self._client.unconfirmed
+        return self._client.unsent
 
-    @property
-    def over(self) -> bool:
-        """Whether the connection has ended."""
-        if isinstance(self._client, StompClient):
-            return self._client._link.ending is not None
-        return self._client._broken is not None
-
-    def check(self) -> None:
-        """Raise what publishing would raise, if the connection has ended."""
-        if isinstance(self._client, StompClient):
-            self._client._link.check()
-        elif self._client._broken is not None:
-            raise trio.BrokenResourceError(self._client._broken)
+    async def raise_when_over(self) -> NoReturn:
+        """Wait until the connection is over, and raise why. Cancellation: only the waiting ends."""
+        await self._client.raise_when_over()
 
     async def publish(self, body: bytes) -> None:
         """Publish one. Raises as the client's. Cancellation: it may have been handed over."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from typing import Final, Protocol, final
+from typing import Final, NoReturn, Protocol, final
 
 import trio
 
@@ -17,7 +17,7 @@ slow takes something in that time.
 """
 
 _LOOK_SECONDS: Final = 0.2
-"""Between two looks at what is left, and at the connection: soon enough for a person, and seldom enough to be free."""
+"""Between two looks at what is left: soon enough for a person, and seldom enough to be free."""
 
 
 class Moving(Protocol):
@@ -28,9 +28,8 @@ class Moving(Protocol):
         """How many messages have not left, and how many receipts have not come."""
         ...
 
-    @property
-    def over(self) -> bool:
-        """Whether the connection has ended."""
+    async def raise_when_over(self) -> NoReturn:
+        """Wait until the connection is over, and raise why."""
         ...
 
 
@@ -44,11 +43,13 @@ class Stop:
     Attributes:
         asked: whether a first signal came.
         cut: whether the last messages were given up.
+        lost: why the connection is over, if it is.
     """
 
     def __init__(self, everything: trio.CancelScope) -> None:
         self.asked = False
         self.cut = False
+        self.lost: Exception | None = None
         self._everything = everything
         self._first = everything  # before the connection stands there is nothing to send
         self._publisher: Moving | None = None
@@ -76,12 +77,13 @@ class Stop:
         self.cut = True
         self._everything.cancel(reason="a second signal, or no progress after the first")
 
-    async def watch_connection(self, publisher: Moving) -> None:
+    async def watch_connection(self, publisher: Moving) -> None:  # noqa: ASYNC910  a task, not a call
         """Stop the sending when the broker has gone, which a sender that waits for its input would not notice."""
-        await trio.lowlevel.checkpoint()
-        while not publisher.over:  # noqa: ASYNC110  the clients have no event for it
-            await trio.sleep(_LOOK_SECONDS)
-        self._first.cancel(reason="the connection is over")
+        try:
+            await publisher.raise_when_over()
+        except Exception as error:  # noqa: BLE001  for the sender to raise
+            self.lost = error
+            self._first.cancel(reason="the connection is over")
 
     def _left(self) -> int:
         return 0 if self._publisher is None else self._publisher.left

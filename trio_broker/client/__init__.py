@@ -1,10 +1,10 @@
 """`connect`: the same verbs as the broker in process, over a socket.
 
 - `framed`: the framed protocol; `framed_subscription`: one connection a subscription.
-- `stomp`: STOMP 1.2, everything over one connection. Below it `stomp_link` (the connection's reader, and who waits for
-  what comes), `stomp_outgoing` (its writer), `stomp_greeting`, `stomp_ending`, `stomp_message`, `stomp_unconfirmed`,
-  and what a program holds in its hands: `stomp_publishing`, `stomp_subscription` with `stomp_settlements`,
-  `stomp_requests`, `stomp_transaction`.
+- `stomp`: STOMP 1.2, everything over one connection, whose block is in `stomp_opening`. Below it `stomp_link` (the
+  connection's reader, and who waits for what comes), `stomp_outgoing` (its writer), `stomp_greeting`, `stomp_ending`,
+  `stomp_message`, `stomp_unconfirmed`, and what a program holds in its hands: `stomp_publishing`, `stomp_subscription`
+  with `stomp_settlements`, `stomp_requests`, `stomp_transaction`.
 - `connecting`: either of them. `reconnecting`: again, when a connection is lost. Both protocols share `opening` (of a
   socket) and `checking` (of what a program gives).
 """

@@ -8,7 +8,8 @@ from typing import Literal, overload
 from trio_broker.client import framed
 from trio_broker.client.checking import check_heart_beat
 from trio_broker.client.framed import Client
-from trio_broker.client.stomp import StompClient, open_stomp
+from trio_broker.client.stomp import StompClient
+from trio_broker.client.stomp_opening import open_stomp
 from trio_broker.errors import shorten
 from trio_broker.limits import Limits
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import final
+from typing import NoReturn, final
 
 import trio
 
@@ -47,6 +47,12 @@ class Client:
         self._cost = 0  # what they cost
         self._closing = False  # nothing more is accepted; the writer ends when all is written
         self._broken: str | None = None  # why nothing more can be written
+        self._over = trio.Event()  # nothing more is accepted, for one reason or the other
+
+    @property
+    def unsent(self) -> int:
+        """Messages that were handed over and have not been handed to the system."""
+        return self._unsent
 
     @trio.lowlevel.enable_ki_protection
     async def publish(self, channel: str, body: bytes) -> None:
@@ -76,14 +82,31 @@ class Client:
         async with self._line:
             while self._cost >= self._limits.mailbox_bytes_max and self._broken is None and not self._closing:
                 await self._room.park()
-            if self._closing:
-                raise trio.ClosedResourceError("this client was closed")
-            if self._broken is not None:
-                raise trio.BrokenResourceError(self._broken)
+            if self._over.is_set():
+                raise self._error()
             self._outgoing.append(self._session.encode(Message(channel, body)))
             self._unsent += 1
             self._cost += len(body) + MESSAGE_COST
             self._work.unpark()
+
+    async def raise_when_over(self) -> NoReturn:
+        """Wait until the connection is over, and raise what publishing raises from then on.
+
+        For programs that would not notice for a while, since they have nothing to publish. Subscriptions have
+        connections of their own. ::
+
+            async with connect(protocol="framed") as client, trio.open_nursery() as nursery:
+                nursery.start_soon(client.raise_when_over)
+                ...
+
+        Raises:
+            trio.BrokenResourceError: the broker closed the connection, or it broke.
+            trio.ClosedResourceError: the client's block was left.
+
+        Cancellation: atomic. Only the waiting ends. No deadline but the caller's. Always a checkpoint.
+        """
+        await self._over.wait()
+        raise self._error()
 
     def subscribe(self, channel: str) -> AbstractAsyncContextManager[RemoteSubscription]:
         """Subscribe to a channel for the length of a block, on a connection of its own.
@@ -134,11 +157,19 @@ class Client:
     def _break(self, reason: str) -> None:
         if self._broken is None:
             self._broken = reason
+        self._over.set()
         self._room.unpark_all()
+
+    def _error(self) -> Exception:
+        """What to tell a caller, now that it is over."""
+        if self._closing:
+            return trio.ClosedResourceError("this client was closed")
+        return trio.BrokenResourceError(self._broken)
 
     def _close(self) -> None:
         """Accept nothing more; the writer ends when all is written."""
         self._closing = True
+        self._over.set()
         self._work.unpark()
         self._room.unpark_all()
 
@@ -205,6 +236,6 @@ async def connect(
     stream.socket.close()  # all that the stream's aclose does, but for its checkpoint: nothing can come between
     if failure is not None:
         raise failure
-    if client._unsent:
+    if client.unsent:
         reason = client._broken or f"the broker did not take all within {limits.farewell_seconds_max:g} s"
-        raise trio.BrokenResourceError(f"{client._unsent} messages may not have been sent: {reason}")
+        raise trio.BrokenResourceError(f"{client.unsent} messages may not have been sent: {reason}")

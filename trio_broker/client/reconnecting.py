@@ -10,7 +10,8 @@ from typing import TypeVar, final
 
 import trio
 
-from trio_broker.client.stomp import StompClient, open_stomp
+from trio_broker.client.stomp import StompClient
+from trio_broker.client.stomp_opening import open_stomp
 from trio_broker.errors import BrokerError
 from trio_broker.limits import Limits
 

@@ -9,22 +9,20 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from typing import final
+from typing import NoReturn, final
 
 import trio
 
-from trio_broker.client.opening import open_stream
-from trio_broker.client.stomp_greeting import greet
 from trio_broker.client.stomp_link import Link
 from trio_broker.client.stomp_publishing import Permit
 from trio_broker.client.stomp_requests import REPLY_TO, Replies
 from trio_broker.client.stomp_subscription import StompSubscription
 from trio_broker.client.stomp_transaction import Transaction, Transactions
 from trio_broker.errors import LimitReached, MessageTooLarge, shorten
-from trio_broker.limits import MESSAGE_COST, Limits
+from trio_broker.limits import MESSAGE_COST
 from trio_broker.message import AckMode, Message
 
-__all__ = ["StompClient", "open_stomp"]
+__all__ = ["StompClient"]
 
 _PERMIT_BYTES = 65_536
 _REQUEST_HEADERS = frozenset({"reply-to", "correlation-id"})
@@ -39,6 +37,38 @@ class StompClient:
         self._link = link
         self._replies: Replies | None = None
         self._transactions = Transactions(link)
+
+    @property
+    def unsent(self) -> int:
+        """Messages that were handed over and have not been handed to the system."""
+        return self._link.outgoing.unsent
+
+    @property
+    def unconfirmed(self) -> int:
+        """Confirmations that were asked for and have not come: of messages, subscriptions and transactions."""
+        return self._link.outgoing.receipts_due
+
+    async def raise_when_over(self) -> NoReturn:
+        """Wait until the connection is over, and raise what every call raises from then on.
+
+        For programs that would not notice for a while, since they neither publish nor receive. ::
+
+            async with connect() as client, trio.open_nursery() as nursery:
+                nursery.start_soon(client.raise_when_over)
+                ...
+
+        What came before can still be received, by tasks that are not cancelled with that nursery.
+
+        Raises:
+            ServerRefused: the server ended the connection with an error.
+            ProtocolViolation: it sent what it must not.
+            trio.BrokenResourceError: it closed the connection, or the connection broke, or it was silent for too long.
+            trio.ClosedResourceError: the client's block was left.
+
+        Cancellation: atomic. Only the waiting ends. No deadline but the caller's. Always a checkpoint.
+        """
+        await self._link.ended.wait()
+        raise self._link.error()
 
     @trio.lowlevel.enable_ki_protection
     async def publish(
@@ -234,53 +264,3 @@ class StompClient:
             raise
         receipt = transaction._commit()
         await receipt.confirmed()
-
-
-@asynccontextmanager
-@trio.lowlevel.enable_ki_protection
-async def open_stomp(
-    host: str,
-    port: int,
-    *,
-    limits: Limits | None = None,
-    login: str | None = None,
-    passcode: str | None = None,
-    heart_beat_seconds: float | None = 10.0,
-    end_is_loss: bool = False,
-) -> AsyncIterator[StompClient]:
-    """`connect` with ``protocol="stomp"``.
-
-    Args:
-        host, port, limits, login, passcode, heart_beat_seconds: as for `connect`.
-        end_is_loss: a subscription's end in order is told as `trio.BrokenResourceError`, so that it ends no loop.
-
-    Raises:
-        As `connect`.
-
-    Cancellation: as for `connect`.
-    """
-    limits = limits or Limits()
-    link = Link(limits, heart_beat_seconds, end_is_loss=end_is_loss)
-    hello = link.session.connect(host, login, passcode)
-    stream = await open_stream(host, port, limits)
-    failure: BaseException | None = None
-    try:
-        await greet(link, stream, hello)
-        async with trio.open_nursery() as tasks:
-            tasks.start_soon(link.write, stream)
-            tasks.start_soon(link.read, stream)
-            try:
-                yield StompClient(stream, link)
-                await link.farewell()
-            except BaseException as error:
-                failure = error
-                raise
-            finally:
-                link.close()
-                tasks.cancel_scope.cancel(reason="the client's block was left")
-    except BaseException as error:  # noqa: BLE001, ASYNC103  raised below, and the body's own as itself, not in a group
-        failure = failure or error
-    stream.socket.close()  # all that the stream's aclose does, but for its checkpoint: nothing can come between
-    if failure is not None:
-        raise failure
-    link.raise_what_was_lost()

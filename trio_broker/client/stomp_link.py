@@ -64,6 +64,7 @@ class Link:
         outgoing: where they go.
         inboxes: who is to get messages, by the name of the subscription.
         ending: why nothing more is accepted or given, once that is so.
+        ended: whether it is so, for whoever waits for that.
         cause: the same, if it was not our doing.
         numbers: for the names of receipts, subscriptions and so on: none is used twice.
     """
@@ -78,6 +79,7 @@ class Link:
         self.outgoing = Outgoing(limits, self._relief)
         self.inboxes: dict[str, Inbox] = {}
         self.ending: Ending | None = None
+        self.ended = trio.Event()
         self.cause: Ending | None = None
         self.numbers = itertools.count(1)
         self._receipts: dict[str, Receipt] = {}
@@ -221,6 +223,7 @@ class Link:
         """Accept nothing more and give nothing more."""
         if self.ending is None:
             self.ending = ending
+            self.ended.set()
             for inbox in [*self.inboxes.values()]:
                 inbox.end()
             self.inboxes.clear()
