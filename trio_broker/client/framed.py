@@ -80,7 +80,7 @@ class Client:
         validate_channel(channel, self._limits.channel_bytes_max)
         body = as_body(body, self._limits.frame_bytes_max)
         async with self._line:
-            while self._cost >= self._limits.mailbox_bytes_max and self._broken is None and not self._closing:
+            while self._cost >= self._limits.mailbox_bytes_max and not self._over.is_set():
                 await self._room.park()
             if self._over.is_set():
                 raise self._error()
