@@ -222,11 +222,13 @@ class Reader:
             return None
         self._first_bytes = b""
         assert self._tasks is not None
-        conversation = Conversation(
-            self._broker, self._speaker, self._log, self._tasks, self._end, lambda: self._is_feeding
-        )
+        conversation = Conversation(self._broker, self._speaker, self._log, self._tasks, self._end, self._reads)
         self.dialect = StompDialect(conversation) if protocol is Protocol.STOMP else FramedDialect(conversation)
         return self.dialect
+
+    def _reads(self) -> bool:
+        """Whether what the peer sends is read now. Not a closure, which costs each connection 0.1 KiB more."""
+        return self._is_feeding
 
     def _end_of_stream(self) -> None:
         """The peer has said all that it will."""
